@@ -1,0 +1,43 @@
+# make demo: environment, install, then the whole loop on the packaged data.  make test: install what is missing, run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/equipot/csrc/*) src/equipot/math/coupling.py
+
+.PHONY: demo test install dev lint bench docs clean
+.NOTPARALLEL:
+
+# torch goes in first and pinned: a range would make pip fetch the newest build with gigabytes of GPU packages
+$(BIN)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=24"
+	$(BIN)/pip install --quiet $$(grep '^torch==' constraints.txt)
+	@touch $@
+
+$(BIN)/.installed: $(BIN)/.torch $(SOURCES)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+install: $(BIN)/.installed
+
+dev: $(BIN)/.dev
+
+demo: $(BIN)/.installed
+	$(BIN)/equipot demo
+
+test: $(BIN)/.dev
+	$(BIN)/ruff check src tests benchmarks examples
+	PATH="$(BIN):$$PATH" $(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.dev
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	PATH="$(BIN):$$PATH" $(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build runs

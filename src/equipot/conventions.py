@@ -1,0 +1,18 @@
+"""Signs, index order, normalisation and units: stated once, here; every other file follows.
+
+* Edge vector: r = position of the neighbour (sender) − position of the centre (receiver) + shift.
+* Harmonics: real, component order of l = 1 is (x, y, z) (polar axis y), Σ_m Y_lm² = 2l + 1.
+* Clebsch-Gordan: C[m1, m2, m3] = √(2 l3 + 1) · w3j with w3j of unit Frobenius norm.
+* Feature row: blocks in irreps order, each (2l+1, K), channels fastest.
+* Cell: rows are lattice vectors. Stress: σ = (1/V) ∂E/∂ε, tensile positive; virial = −V σ.
+* Units: eV, Å, eV/Å, eV/Å³, fs, amu.
+"""
+
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""ASE's Voigt order: xx yy zz yz xz xy."""
+
+SECOND_MOMENT = {"silu": 1.6791767923989418, "tanh": 1.5937334472592695, "abs": 1.001110600838467, "identity": 1.0, "relu": 2.0**0.5}
+"""Factor c with ⟨(c·act(x))²⟩ = 1 for x ~ N(0, 1): e3nn's sampled values, so that its models keep their numbers."""
+
+SCHEMA_VERSION = 1
+"""Version of the model file's header."""

@@ -1,0 +1,126 @@
+/* equipot_ops: the native operations of equipot, as one C interface without any dependency.
+ *
+ * This header is the whole contract. Every function is pure (inputs are never written), keeps no pointer after it returns, and is safe to call
+ * from several threads at once. The caller owns every array. Results do not depend on the number of threads, bit for bit.
+ *
+ * Conventions
+ *   Arrays are dense and row-major, without padding; their shapes stand in brackets, [rows][columns]. Every output is overwritten in full.
+ *   Suffix _f32 is IEEE single, _f64 double precision: all real arrays of one call are of that type. No alignment beyond the type's is needed.
+ *   A feature row of one atom is blocks (2l+1, K) one after another, K channels fastest.
+ *   Every function that can fail returns a status: EQUIPOT_OK or a negative code, in which case outputs are undefined. No function exits,
+ *   prints or throws.
+ */
+#ifndef EQUIPOT_OPS_H
+#define EQUIPOT_OPS_H
+
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define EQUIPOT_API __attribute__((visibility("default")))
+#else
+#define EQUIPOT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever a signature or a meaning below changes; the loader compares it with the number it was written for. */
+#define EQUIPOT_ABI_VERSION 1
+#define EQUIPOT_MAX_L 8 /* largest degree of h, Y and A */
+
+enum {
+  EQUIPOT_OK = 0,
+  EQUIPOT_BAD_ARGUMENT = -1,     /* a null pointer or a negative size */
+  EQUIPOT_BAD_PATH = -2,         /* a degree out of range, no such coupling, or a block outside its row */
+  EQUIPOT_BAD_INDEX = -3,        /* an atom, edge or element index out of range, or row starts that are not ascending from 0 to the end */
+  EQUIPOT_OUT_OF_MEMORY = -4,
+  EQUIPOT_NOT_SUPPORTED = -5     /* an instruction set that this machine or build lacks */
+};
+
+EQUIPOT_API int equipot_abi_version(void);
+/* English, static, never null. */
+EQUIPOT_API const char* equipot_status_message(int status);
+
+/* ---- Instruction set and threads -------------------------------------------------------------------------------------------------------- */
+
+/* The instruction set in use: "avx512", "avx2" or "baseline". The best one of this machine, unless equipot_set_instruction_set chose another,
+ * for all calls that start later. */
+EQUIPOT_API const char* equipot_instruction_set(void);
+EQUIPOT_API int equipot_set_instruction_set(const char* name);
+
+/* The library contains no threading runtime. It borrows the OpenMP runtime that the process already has: `gomp_parallel` is the address of that
+ * runtime's GOMP_parallel(void (*body)(void*), void* data, unsigned n_threads, unsigned flags), which libgomp, libiomp5 and libomp export.
+ * Null (the initial state): every call runs on the calling thread, whatever n_threads says. */
+EQUIPOT_API void equipot_set_parallel(void* gomp_parallel);
+
+/* ---- Edge convolution ------------------------------------------------------------------------------------------------------------------- */
+
+/* One coupling h(l1) x Y(l2) -> A(l3), channel by channel.
+ * h: components m1 of channel k at row[h_start + m1 * n_channels + k].
+ * w: row[w_start + k].
+ * A: components m3 of channel k at row[out_start + m3 * out_stride + out_channel + k].
+ * Paths must not overlap in w, nor in A; they may share blocks of h. */
+typedef struct {
+  int64_t l1, l2, l3;
+  int64_t n_channels;
+  int64_t h_start;
+  int64_t w_start;
+  int64_t out_start, out_stride, out_channel;
+} equipot_path;
+
+typedef struct equipot_plan equipot_plan; /* immutable; any number of threads may use it */
+
+/* Checks and copies `paths`; h_dim, w_dim, out_dim are the row lengths; rows of Y have (l_max + 1)^2 components, (l, m) at l*l + l + m.
+ * On success *plan is the caller's, to be given to equipot_plan_destroy. */
+EQUIPOT_API int equipot_plan_create(const equipot_path* paths, int64_t n_paths, int64_t l_max, int64_t h_dim, int64_t w_dim, int64_t out_dim,
+                                    equipot_plan** plan);
+EQUIPOT_API void equipot_plan_destroy(equipot_plan* plan); /* null is allowed */
+
+/* The graph. Edge e goes from sender[e] to the atom i with receiver_start[i] <= e < receiver_start[i + 1]: edges are sorted by receiver.
+ * by_sender lists all edges, those of sender j at by_sender[sender_start[j]] ... by_sender[sender_start[j + 1] - 1], and gives the order in which
+ * their contributions to one atom are added. */
+typedef struct {
+  int64_t n_atoms, n_edges;
+  const int64_t* sender;         /* [n_edges] */
+  const int64_t* receiver_start; /* [n_atoms + 1] */
+  const int64_t* by_sender;      /* [n_edges] */
+  const int64_t* sender_start;   /* [n_atoms + 1] */
+} equipot_edges;
+
+/* Forward
+ *   A[i, p m3 k] = sum_{e -> i} w[e, p k] sum_{m1 m2} C_p[m1, m2, m3] h[sender(e), m1 k] Y[e, m2]
+ * with C = sqrt(2 l3 + 1) * w3j in the real basis of equipot.math.coupling. Components of A that no path reaches are 0.
+ *   h [n_atoms][h_dim], y [n_edges][(l_max + 1)^2], w [n_edges][w_dim], out [n_atoms][out_dim].
+ * n_threads <= 1 runs on the calling thread; small graphs do so always. */
+EQUIPOT_API int equipot_convolution_f32(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const float* h, const float* y,
+                                        const float* w, float* out);
+EQUIPOT_API int equipot_convolution_f64(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const double* h, const double* y,
+                                        const double* w, double* out);
+
+/* Backward: the gradients of <g, A(h, y, w)> with respect to h, y and w, each of its argument's shape. An output may be null: it is not computed.
+ * Gradients of channels and components that no path uses are 0.
+ *   g [n_atoms][out_dim].
+ *   work: scratch of n_edges * h_dim reals, needed only if gh is not null. */
+EQUIPOT_API int equipot_convolution_backward_f32(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const float* g,
+                                                 const float* h, const float* y, const float* w, float* gh, float* gy, float* gw, float* work);
+EQUIPOT_API int equipot_convolution_backward_f64(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const double* g,
+                                                 const double* h, const double* y, const double* w, double* gh, double* gy, double* gw,
+                                                 double* work);
+
+/* Double backward: with cotangents a, b, c of the outputs gh, gy, gw of the backward, the gradients of
+ *   S = <a, gh> + <b, gy> + <c, gw> = <g, A(a, y, w) + A(h, b, w) + A(h, y, c)>
+ * with respect to g, h, y and w. A cotangent may be null: it is zero. An output may be null: it is not computed.
+ *   a [n_atoms][h_dim], b [n_edges][(l_max + 1)^2], c [n_edges][w_dim]; dg, dh, dy, dw of the shapes of g, h, y, w.
+ *   work: scratch of n_edges * h_dim reals, needed only if dh is not null. */
+EQUIPOT_API int equipot_convolution_double_backward_f32(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const float* a,
+                                                        const float* b, const float* c, const float* g, const float* h, const float* y,
+                                                        const float* w, float* dg, float* dh, float* dy, float* dw, float* work);
+EQUIPOT_API int equipot_convolution_double_backward_f64(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const double* a,
+                                                        const double* b, const double* c, const double* g, const double* h, const double* y,
+                                                        const double* w, double* dg, double* dh, double* dy, double* dw, double* work);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,125 @@
+// The kernels of one path of any degrees, with sums over m as loops over the sparse coefficients; same sums as in path_kernels.hpp.
+#pragma once
+
+#include "block.hpp"
+
+namespace EQUIPOT_NAMESPACE {
+
+template <class T>
+struct GenericKernel {
+  using V = Vec<T>;
+  using Lane = Lanes<T, true>;
+
+  static void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edges]) {
+    std::memset(m, 0, sizeof m[0] * path.d1() * path.d3());
+    for (int64_t i = 0; i < path.n_coefficients; ++i) {
+      const auto& x = path.coefficients[i];
+      T* to = m[x.m1 * path.d3() + x.m3];
+      const T* from = y[path.y_start() + x.m2];
+      for (int e = 0; e < block_edges; ++e) to[e] += static_cast<T>(x.value) * from[e];
+    }
+  }
+
+  static void flush(V* sum, int d3, T* out, int64_t stride, const Lane& lane) {
+    for (int m3 = 0; m3 < d3; ++m3) {
+      T* p = out + m3 * stride;
+      lane.store(p, lane.load(p) + sum[m3]);
+      sum[m3] = V{};
+    }
+  }
+
+  static void forward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+    const Lane lane(n_lanes);
+    const int d1 = path.d1(), d3 = path.d3();
+    const int64_t out_at = path.out_start + path.out_channel + k;
+    V sum[max_d] = {};
+    T* out = block.out[0];
+    for (int e = 0; e < block.size; ++e) {
+      if (block.out[e] != out) {
+        flush(sum, d3, out + out_at, path.out_stride, lane);
+        out = block.out[e];
+      }
+      const V w = lane.load(block.w[e] + path.w_start + k);
+      for (int m1 = 0; m1 < d1; ++m1) {
+        const V x = w * lane.load(block.h[e] + path.h_start + k + m1 * path.n_channels);
+        for (int m3 = 0; m3 < d3; ++m3) sum[m3] += broadcast(block.m[m1 * d3 + m3][e]) * x;
+      }
+    }
+    flush(sum, d3, out + out_at, path.out_stride, lane);
+  }
+
+  // y_sum of edge e += sum C x[m1] g[m3].
+  static void add_y(Block<T>& block, const Path& path, int e, const V* x, const V* g) {
+    const Lanes<T, false> whole(0);
+    V y_sum[max_d] = {};
+    for (int64_t i = 0; i < path.n_coefficients; ++i) {
+      const auto& p = path.coefficients[i];
+      y_sum[p.m2] += broadcast(static_cast<T>(p.value)) * (x[p.m1] * g[p.m3]);
+    }
+    for (int m2 = 0; m2 < path.d2(); ++m2) {
+      T* p = block.y_sum[path.y_start() + m2][e];
+      whole.store(p, whole.load(p) + y_sum[m2]);
+    }
+  }
+
+  template <bool Y>
+  static void backward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+    const Lane lane(n_lanes);
+    const int d1 = path.d1(), d3 = path.d3();
+    for (int e = 0; e < block.size; ++e) {
+      V g[max_d], x[max_d], gw{};
+      for (int m3 = 0; m3 < d3; ++m3) g[m3] = lane.load(block.g[e] + path.out_start + m3 * path.out_stride + path.out_channel + k);
+      const V w = lane.load(block.w[e] + path.w_start + k);
+      for (int m1 = 0; m1 < d1; ++m1) {
+        const int64_t h_at = path.h_start + k + m1 * path.n_channels;
+        const V h = lane.load(block.h[e] + h_at);
+        x[m1] = w * h;
+        V u{};
+        for (int m3 = 0; m3 < d3; ++m3) u += broadcast(block.m[m1 * d3 + m3][e]) * g[m3];
+        gw += u * h;
+        if (block.gh[e]) lane.store(block.gh[e] + h_at, lane.load(block.gh[e] + h_at) + w * u);
+      }
+      if (block.gw[e]) lane.store(block.gw[e] + path.w_start + k, gw);
+      if (Y) add_y(block, path, e, x, g);
+    }
+  }
+
+  template <bool Y>
+  static void double_backward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+    const Lane lane(n_lanes);
+    const int d1 = path.d1(), d3 = path.d3();
+    const int64_t g_at = path.out_start + path.out_channel + k;
+    V sum[max_d] = {};
+    T* out = block.out[0];
+    for (int e = 0; e < block.size; ++e) {
+      if (block.out[e] != out) {
+        if (out) flush(sum, d3, out + g_at, path.out_stride, lane);
+        out = block.out[e];
+      }
+      V g[max_d], s[max_d], gw{};
+      for (int m3 = 0; m3 < d3; ++m3) g[m3] = lane.load(block.g[e] + g_at + m3 * path.out_stride);
+      const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
+      for (int m1 = 0; m1 < d1; ++m1) {
+        const int64_t h_at = path.h_start + k + m1 * path.n_channels;
+        const V h = lane.load(block.h[e] + h_at), a = lane.load(block.a[e] + h_at), q = w * h;
+        s[m1] = w * a + c * h;
+        V u{}, v{};
+        for (int m3 = 0; m3 < d3; ++m3) {
+          const V m = broadcast(block.m[m1 * d3 + m3][e]), n = broadcast(block.n[m1 * d3 + m3][e]);
+          u += m * g[m3];
+          v += n * g[m3];
+          sum[m3] += m * s[m1];
+          sum[m3] += n * q;
+        }
+        gw += u * a;
+        gw += v * h;
+        if (block.gh[e]) lane.store(block.gh[e] + h_at, lane.load(block.gh[e] + h_at) + c * u + w * v);
+      }
+      if (block.gw[e]) lane.store(block.gw[e] + path.w_start + k, gw);
+      if (Y) add_y(block, path, e, s, g);
+    }
+    if (out) flush(sum, d3, out + g_at, path.out_stride, lane);
+  }
+};
+
+}  // namespace EQUIPOT_NAMESPACE

@@ -1,0 +1,38 @@
+// What the dispatcher calls: the kernels of one instruction set, each on a range of receivers.
+#pragma once
+
+#include "plan.hpp"
+
+namespace equipot {
+
+// One call's arrays; names as in equipot_ops.h. `out` is A forward and dg in the double backward; gy and gw are dy and dw there.
+template <class T>
+struct Job {
+  const equipot_plan* plan;
+  const equipot_edges* edges;
+  const T *a, *b, *c, *g, *h, *y, *w;
+  T *out, *gh, *gy, *gw;
+  T* work;  // [n_edges][h_dim]: each edge's contribution to gh of its sender
+};
+
+// Kernels of one type. `convolve…` do the edges of receivers first <= i < last; `gather` sums `work` to gh of senders first <= j < last.
+template <class T>
+struct Convolution {
+  using Kernel = void(const Job<T>&, int64_t first, int64_t last);
+  Kernel *forward, *backward, *double_backward, *gather;
+};
+
+struct Kernels {
+  const char* name;
+  Convolution<float> f32;
+  Convolution<double> f64;
+
+  template <class T>
+  const Convolution<T>& convolution() const;
+};
+template <>
+inline const Convolution<float>& Kernels::convolution<float>() const { return f32; }
+template <>
+inline const Convolution<double>& Kernels::convolution<double>() const { return f64; }
+
+}  // namespace equipot

@@ -1,0 +1,140 @@
+"""Reading labelled structures from any supported file or folder."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase
+import ase.io
+from ase.io.formats import UnknownFileTypeError, filetype
+
+from equipot.data import read_deepmd, read_npz, scan_xyz
+from equipot.data.frame import Frame
+from equipot.data.labels import Keys, Remarks, frame_from_atoms
+from equipot.data.units import Factors, Units, factors
+from equipot.errors import UserError
+
+PACKAGED = "equipot:"
+XYZ_SUFFIXES = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz", ".xyz.bz2", ".extxyz.bz2", ".xyz.xz", ".extxyz.xz")
+_SELECTION = re.compile(r"^(?P<path>.+)@(?P<selection>-?\d*(:-?\d*){0,2})$")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of a file: everything, one (`@5`, `@-1`) or a slice (`@0:100`, `@::10`)."""
+
+    text: str = ""
+
+    def indices(self, n: int, where: str) -> range:
+        """The chosen frame numbers among n; raises UserError if there are none."""
+        if not self.text:
+            return range(n)
+        if ":" in self.text:
+            chosen = range(n)[slice(*(int(part) if part else None for part in self.text.split(":")))]
+        else:
+            index = int(self.text)
+            chosen = range(index % n, index % n + 1) if -n <= index < n else range(0)
+        if not len(chosen):
+            raise UserError(f"{where}@{self.text}: no such frame; the file has {n}, numbered from 0")
+        return chosen
+
+
+def read_frames(
+    paths: str | os.PathLike | Sequence[str | os.PathLike], keys: Keys | None = None, units: Units | None = None
+) -> list[Frame]:
+    """Frames of files and folders, in order, in eV and Å; `"file.xyz@0:100"` reads a slice, `"equipot:NAME"` a packaged data set.
+
+    Reads anything ASE reads (extended xyz, also compressed; vasprun.xml, OUTCAR, traj …), rMD17 and sGDML .npz and DeePMD folders
+    or a folder that holds several of them. What had to be assumed is logged as a warning of the logger `equipot.data`. Raises UserError
+    naming the file and the frame, counted from 0, for what cannot be read: nothing is repaired and nothing is left out.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    if not len(paths):
+        raise UserError("no data files are given: name at least one")
+    return [frame for path in paths for frame in _read_one(os.fspath(path), keys or Keys(), units)]
+
+
+def resolve(path: str) -> tuple[Path, Selection]:
+    """The file a name stands for and the frames chosen from it; raises UserError where nothing is there."""
+    selection = Selection()
+    match = _SELECTION.match(path)
+    if match and match["selection"] and not Path(path).exists():
+        path, selection = match["path"], Selection(match["selection"])
+    if path.startswith(PACKAGED):
+        from equipot import datasets  # only this scheme needs the package data
+
+        return Path(datasets.path(path.removeprefix(PACKAGED))), selection
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise UserError(f"{path}: no such file or folder; paths are relative to {Path.cwd()}")
+    return found, selection
+
+
+def _read_one(name: str, keys: Keys, units: Units | None) -> list[Frame]:
+    path, selection = resolve(name)
+    file = str(path)
+    if path.is_dir() and read_deepmd.is_deepmd(path):
+        return read_deepmd.read(path, selection.indices, keys, units)
+    if path.is_dir():
+        raise UserError(f"{file}: a folder that holds no DeePMD data (no type.raw below it); name a file in it")
+    if path.stat().st_size == 0:
+        raise UserError(f"{file}: the file is empty")
+    if path.suffix == ".npz":
+        return read_npz.read(path, selection.indices, keys, units)
+    if file.lower().endswith(XYZ_SUFFIXES) or _format(path) in ("extxyz", "xyz"):
+        n_frames = scan_xyz.count_frames(path)
+        wanted = selection.indices(n_frames, file)
+        return _frames(file, wanted, lambda: _xyz(file, wanted), keys, factors(units))
+    if not factors(units).is_identity:
+        raise UserError(f"{file}: ASE already gives eV and Å for this format; drop `units`, or convert the file on its own")
+    return _read_by_ase(path, selection, keys)
+
+
+def _frames(file: str, indices: Sequence[int], read: Callable[[], list[ase.Atoms]], keys: Keys, scale: Factors) -> list[Frame]:
+    remarks = Remarks(file)
+    frames = [frame_from_atoms(atoms, keys, scale, file, i, remarks) for i, atoms in zip(indices, read(), strict=True)]
+    remarks.log()
+    return frames
+
+
+def _xyz(file: str, wanted: range) -> list[ase.Atoms]:
+    """Frames by number, one at a time, so that one that cannot be read is named."""
+    up = wanted if wanted.step > 0 else wanted[::-1]
+    stream = ase.io.iread(file, index=slice(up.start, up.stop, up.step), format="extxyz")
+    found: list[ase.Atoms] = []
+    for index in up:
+        try:
+            found.append(next(stream))
+        except StopIteration:
+            raise UserError(f"{file}, frame {index}: the reader stopped before it; the file is damaged there") from None
+        except Exception as error:
+            raise UserError(f"{file}, frame {index}: {_one_line(error)}; mend or remove the frame") from error
+    return found if wanted.step > 0 else found[::-1]
+
+
+def _read_by_ase(path: Path, selection: Selection, keys: Keys) -> list[Frame]:
+    file = str(path)
+    try:
+        found = ase.io.read(file, index=":")
+    except UnknownFileTypeError:
+        raise UserError(f"{file}: not a format that ASE, .npz or DeePMD readers know; convert it to extended xyz") from None
+    except Exception as error:
+        raise UserError(f"{file}: ASE cannot read it: {_one_line(error)}") from error
+    if not found:
+        raise UserError(f"{file}: no frames in it")
+    wanted = selection.indices(len(found), file)
+    return _frames(file, wanted, lambda: [found[i] for i in wanted], keys, Factors())
+
+
+def _format(path: Path) -> str:
+    try:
+        return str(filetype(str(path), guess=True))
+    except Exception:
+        return ""
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"[:200]

@@ -1,0 +1,8 @@
+"""The one exception for what a user can get wrong."""
+
+
+class UserError(Exception):
+    """A user's mistake: the message is one line that says what is wrong, where, and how to mend it.
+
+    The command line prints it on standard error and ends with exit status 2; Python callers can catch it.
+    """

@@ -1,0 +1,122 @@
+"""From a point of the design space to modules: one function per slot, no class per combination."""
+
+import math
+
+import torch
+from torch import nn
+
+from equipot.math import Irreps
+from equipot.nn.gate import Gate
+from equipot.nn.layer import Layer, NoProduct
+from equipot.nn.linear import ElementLinear, IrrepsLinear
+from equipot.nn.product import SymmetricProduct
+from equipot.nn.radial import LinearWeights, PerceptronWeights, RadialBasis, TableWeights
+from equipot.nn.readout import NoReadout, Readout
+from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, Residual, Selector, Unnormalised
+from equipot.ops.plan import plan_convolution, plan_product
+from equipot.ops.registry import Ops
+from equipot.spec import LayerSpec, ModelSpec, NormaliserSpec, RadialWeightsSpec, density_irreps, reachable
+
+
+def per_element(value: float | tuple[float, ...], n_elements: int, what: str) -> torch.Tensor:
+    """(n_elements,) float64 from one number or one per element; raises ValueError on another length."""
+    values = [float(value)] * n_elements if isinstance(value, int | float) else [float(v) for v in value]
+    if len(values) != n_elements:
+        raise ValueError(f"{what} has {len(values)} values for {n_elements} elements")
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def n_attributes(spec: ModelSpec) -> int:
+    """Width of the attributes that element-dependent maps are built from."""
+    return len(spec.elements) if spec.embedding.attributes == "onehot" else spec.embedding.width
+
+
+def build_basis(spec: ModelSpec) -> RadialBasis:
+    """The radial basis, shared by all layers."""
+    basis = spec.radial_basis
+    transform = _transform_radii(spec) if basis.transform == "agnesi" else None
+    return RadialBasis(
+        basis.kind, basis.n, spec.cutoff, basis.prefactor, basis.trainable, basis.envelope, basis.p, transform_radius=transform
+    )
+
+
+def _transform_radii(spec: ModelSpec) -> torch.Tensor:
+    """r0 = half the sum of the covalent radii of every pair of elements, Å."""
+    from ase.data import covalent_radii
+
+    radii = torch.tensor([covalent_radii[z] for z in spec.elements], dtype=torch.float64)
+    return 0.5 * (radii[:, None] + radii[None, :])
+
+
+def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irreps, ops: Ops) -> Layer:
+    """One interaction layer from features of irreps `features` to `kept`."""
+    even = (0, 1) in reachable(features, layer.l_max)
+    nonlinearity: nn.Module = nn.Identity() if layer.nonlinearity == "none" else Gate(kept, even)
+    update = kept if layer.nonlinearity == "none" else nonlinearity.irreps_in
+    density = update if layer.product is None else density_irreps(layer, features)
+    plan = plan_convolution(features, layer.l_max, density)
+    before, after = _normalisers(spec, layer.normaliser)
+    width = n_attributes(spec)
+    return Layer(
+        plan,
+        ops,
+        up=IrrepsLinear(features, features, ops) if layer.linear_up else nn.Identity(),
+        radial=_radial_weights(layer.radial, spec.radial_basis.n, plan.n_weights, len(spec.elements)),
+        before=before,
+        linear=IrrepsLinear(plan.irreps_out, density, ops),
+        after=after,
+        selector=Selector(ElementLinear(density, density, width, ops)) if layer.self_connection == "selector" else NoSelf(),
+        product=_product(layer, density, update, len(spec.elements), ops),
+        self_connection=_self_connection(layer.self_connection, features, update, width, ops),
+        nonlinearity=nonlinearity,
+    )
+
+
+def _normalisers(spec: ModelSpec, normaliser: NormaliserSpec) -> tuple[nn.Module, nn.Module]:
+    """The modules before and after the linear map."""
+    if normaliser.kind == "none":
+        return Unnormalised(), Unnormalised()
+    if normaliser.kind == "density":
+        module: nn.Module = DivideByDensity(spec.radial_basis.n)
+    else:
+        if normaliser.value is None:
+            raise ValueError("the mean number of neighbours is not known yet: fill `normaliser.value` from data first")
+        value = per_element(normaliser.value, len(spec.elements), "normaliser.value")
+        module = DivideBy(value.sqrt() if normaliser.kind == "sqrt" else value)
+    return (module, Unnormalised()) if normaliser.place == "before" else (Unnormalised(), module)
+
+
+def _radial_weights(radial: RadialWeightsSpec, n_basis: int, n_weights: int, n_elements: int) -> nn.Module:
+    if radial.kind == "mlp":
+        return PerceptronWeights(n_basis, n_weights, radial.widths, radial.activation, radial.normalisation, radial.elements, n_elements)
+    if radial.elements == "none":
+        return LinearWeights(n_basis, n_weights)
+    return TableWeights(n_basis, n_weights, n_elements, both=radial.elements == "both")
+
+
+def _product(layer: LayerSpec, density: Irreps, update: Irreps, n_elements: int, ops: Ops) -> nn.Module:
+    if layer.product is None:
+        return NoProduct()
+    plan = plan_product(density, layer.product.correlation, update)
+    return SymmetricProduct(plan, update, n_elements if layer.product.elements else None, ops)
+
+
+def _self_connection(kind: str, features: Irreps, update: Irreps, width: int, ops: Ops) -> nn.Module:
+    if kind == "residual":
+        return Residual(IrrepsLinear(features, update, ops))
+    if kind == "element_residual":
+        return ElementResidual(ElementLinear(features, update, width, ops))
+    return NoSelf()
+
+
+def build_readout(layer: LayerSpec, features: Irreps) -> nn.Module:
+    """The layer's readout, or the one that adds nothing."""
+    if layer.readout is None:
+        return NoReadout()
+    return Readout(features, layer.readout.widths, layer.readout.activation, layer.readout.normalisation)
+
+
+def embedding_table(spec: ModelSpec) -> tuple[nn.Parameter, float]:
+    """The table (n_elements, width) and the factor it is used with."""
+    table = nn.Parameter(torch.randn(len(spec.elements), spec.embedding.width, dtype=torch.get_default_dtype()))
+    return table, 1.0 / math.sqrt(len(spec.elements)) if spec.embedding.kind == "linear" else 1.0

@@ -1,0 +1,143 @@
+"""The model file: one safetensors file, tensors and a JSON header. Opening one executes nothing."""
+
+import json
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from equipot import __version__
+from equipot.conventions import SCHEMA_VERSION
+from equipot.errors import UserError
+from equipot.model.potential import Potential
+from equipot.spec import ModelSpec
+
+_KEY = "equipot"
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def save_model(potential: Potential, path: str | Path, provenance: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write NAME.equipot whole or not at all: the tensors of the potential (or of `state`, e.g. averaged weights) and a header that rebuilds it.
+
+    provenance: plain data kept in the header: training statistics, data hashes, metrics.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in (state or potential.state_dict()).items()}
+    header = {
+        "schema": SCHEMA_VERSION,
+        "equipot": __version__,
+        "spec": potential.spec.to_dict(),
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "provenance": provenance or {},
+    }
+    write_whole(path, to_bytes(tensors, metadata={_KEY: json.dumps(header)}))
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write beside, fsync, rename: a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a model file. Raises UserError if the file is missing, damaged, of a newer schema or not a model."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such model file")
+    _check_length(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged or not an equipot model ({error})") from None
+    if _KEY not in metadata:
+        raise UserError(f"{path}: a safetensors file, but not an equipot model")
+    try:
+        header = json.loads(metadata[_KEY])
+        schema = int(header["schema"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged model header") from None
+    if schema > SCHEMA_VERSION:
+        raise UserError(f"{path}: written by a newer equipot (file schema {schema}, this version reads up to {SCHEMA_VERSION}): update equipot")
+    return header
+
+
+def load_model(path: str | Path, dtype: str | torch.dtype | None = None, device: str = "cpu", backend: str = "auto") -> Potential:
+    """The potential in a model file, in evaluation mode.
+
+    dtype None: the one it was trained in. Raises UserError as `read_header` does, and if tensors and spec do not fit together.
+    """
+    header = read_header(path)
+    if dtype is None:
+        dtype = header.get("dtype", "float32")
+    if isinstance(dtype, str):
+        if dtype not in _DTYPES:
+            raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
+        dtype = _DTYPES[dtype]
+    try:
+        potential = Potential(ModelSpec.from_dict(header["spec"]), dtype=dtype, backend=backend)
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: the model's description is damaged or not known to this version: {_first_line(error)}") from None
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _load_tensors(potential, tensors, path)
+    check_device(device)
+    return potential.to(device).eval().requires_grad_(False)
+
+
+def check_device(device: str) -> None:
+    """Raises UserError if the device is not there."""
+    kind = device.split(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UserError(f"device must be cpu or cuda, not {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for, but torch finds no GPU here: use device cpu, or install a torch with CUDA on a machine with a GPU")
+
+
+def _load_tensors(potential: Potential, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
+    own = potential.state_dict()
+    if missing := sorted(own.keys() - tensors.keys()):
+        raise UserError(f"{path}: the model lacks the tensor {missing[0]}")
+    if extra := sorted(tensors.keys() - own.keys()):
+        raise UserError(f"{path}: the model holds a tensor its description has no use for: {extra[0]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise UserError(f"{path}: tensor {name} has shape {tuple(tensor.shape)}, its description says {tuple(own[name].shape)}")
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: tensor {name} holds values that are not finite: the training diverged or the file is damaged")
+    potential.load_state_dict(tensors)
+
+
+def _check_length(path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        raise UserError(f"{path}: empty file, not an equipot model")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if len(head) < 8 or struct.unpack("<Q", head)[0] > size - 8:
+        raise UserError(f"{path}: not an equipot model, or cut short")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
+    return str(error).splitlines()[0]

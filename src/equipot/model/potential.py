@@ -1,0 +1,113 @@
+"""The potential: from edge vectors to site energies. Derivatives are taken elsewhere, in one place (`derivatives.py`)."""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from equipot.data.graph import Graph
+from equipot.model.build import build_basis, build_layer, build_readout, embedding_table, per_element
+from equipot.ops import geometry
+from equipot.ops.plan import Edges
+from equipot.ops.registry import select
+from equipot.spec import ModelSpec, bare_atom_is_zero, layer_features
+
+
+class SiteEnergies(NamedTuple):
+    """Energies per atom, float64, eV."""
+
+    total: Tensor  # (N,) E0 + scaled interaction + shift
+    layers: Tensor  # (T, N) scaled contribution of each layer's readout; zeros for a layer without
+
+
+class Potential(nn.Module):
+    """E_i = E0(z_i) + scale(z_i) · Σ_t R_t(h_i^(t)) + shift(z_i), for the point of the design space `spec`.
+
+    Args: spec with elements, energies and normalisers filled in; dtype of the weights and features (energies are summed in float64);
+    seed of the random start; backend of the operations ("auto", "reference", "cpu").
+    Raises ValueError where the spec is incomplete.
+    """
+
+    def __init__(self, spec: ModelSpec, dtype: torch.dtype = torch.float32, seed: int = 0, backend: str = "auto"):
+        super().__init__()
+        if not spec.elements:
+            raise ValueError("the spec has no elements yet: fill them in from the data first")
+        self.spec, self.ops = spec, select(backend)
+        n = len(spec.elements)
+        features = layer_features(spec)
+        with _default_dtype(dtype), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embedding, self._embedding_scale = embedding_table(spec)
+            self.basis = build_basis(spec)
+            pairs = list(zip(spec.layers, features[:-1], features[1:], strict=True))
+            self.layers = nn.ModuleList(build_layer(spec, layer, old, new, self.ops) for layer, old, new in pairs)
+            self.readouts = nn.ModuleList(build_readout(layer, new) for layer, _, new in pairs)
+        energy = spec.energy
+        self.register_buffer("e0", per_element(_known(energy.e0, "e0"), n, "energy.e0"))
+        self._per_element_value("scale", _known(energy.scale, "scale"), energy.train_scale)
+        self._per_element_value("shift", _known(energy.shift, "shift"), energy.train_shift)
+        self.register_buffer("atomic_numbers", torch.tensor(spec.elements), persistent=False)
+        self._subtract_bare = spec.isolated_atom == "exact" and not bare_atom_is_zero(spec)
+        self._l_max = max(layer.l_max for layer in spec.layers)
+
+    def _per_element_value(self, name: str, value: float | tuple[float, ...], trainable: bool) -> None:
+        tensor = per_element(value, len(self.spec.elements), f"energy.{name}")
+        if trainable:
+            setattr(self, name, nn.Parameter(tensor))
+        else:
+            self.register_buffer(name, tensor)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of weights and features."""
+        return self.embedding.dtype
+
+    def forward(self, graph: Graph, vectors: Tensor) -> SiteEnergies:
+        """Site energies of every atom from the edge vectors (E, 3) float64, Å."""
+        edges = Edges(graph.sender, graph.receiver, graph.receiver_start, graph.by_sender, graph.sender_start)
+        species = graph.species
+        if self._subtract_bare:
+            edges, species = _with_bare_atoms(edges, species, len(self.spec.elements))
+        layers = self._interaction(species, edges, vectors)
+        if self._subtract_bare:
+            layers = layers[:, : graph.n_atoms] - layers[:, graph.n_atoms :][:, graph.species]
+        layers = layers * self.scale[graph.species]
+        return SiteEnergies(self.e0[graph.species] + layers.sum(0) + self.shift[graph.species], layers)
+
+    def _interaction(self, species: Tensor, edges: Edges, vectors: Tensor) -> Tensor:
+        """(T, N) float64: the unscaled readout of every layer."""
+        r = torch.linalg.vector_norm(vectors, dim=1).to(self.dtype)
+        harmonics = geometry.spherical_harmonics(vectors.to(self.dtype), self._l_max)
+        basis = self.basis(r, species[edges.sender], species[edges.receiver])
+        table = self.embedding * self._embedding_scale
+        attributes = table if self.spec.embedding.attributes == "embedding" else None
+        h = table[species]
+        energies = []
+        for layer, readout in zip(self.layers, self.readouts, strict=True):
+            h = layer(h, harmonics, basis, species, attributes, edges)
+            energies.append(readout(h).double())
+        return torch.stack(energies)
+
+
+def _with_bare_atoms(edges: Edges, species: Tensor, n_elements: int) -> tuple[Edges, Tensor]:
+    """The same edges with one more atom of each element, without neighbours, behind the others."""
+    species = torch.cat([species, torch.arange(n_elements, device=species.device)])
+    starts = [torch.cat([s, s[-1:].expand(n_elements)]) for s in (edges.receiver_start, edges.sender_start)]
+    return Edges(edges.sender, edges.receiver, starts[0], edges.by_sender, starts[1]), species
+
+
+def _known(value: float | tuple[float, ...] | None, name: str) -> float | tuple[float, ...]:
+    if value is None:
+        raise ValueError(f"energy.{name} is not known yet: fill it in from the data first")
+    return value
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

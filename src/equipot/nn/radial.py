@@ -1,0 +1,98 @@
+"""Edges' radial part: the basis e_n(r) and the weights R_pk(r) of the convolution."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from equipot.nn.perceptron import Perceptron
+from equipot.ops import geometry
+
+
+class RadialBasis(nn.Module):
+    """e_n(r) = f_n(r) · u(r), shape (E, n); zero from the cutoff on.
+
+    `transform_radius` is r0 of every pair of elements, (n_elements, n_elements) in Å, where the distance is transformed first (Agnesi; the envelope
+    always sees r itself); None where it is not.
+    """
+
+    def __init__(
+        self, kind: str, n: int, cutoff: float, prefactor: str, trainable: bool, envelope: str, p: int, transform_radius: Tensor | None = None
+    ):
+        super().__init__()
+        self.kind, self.n, self.cutoff, self.p, self.envelope = kind, n, cutoff, p, envelope
+        self.prefactor = math.sqrt(2.0 / cutoff) if prefactor == "sqrt" else 2.0 / cutoff
+        dtype = torch.get_default_dtype()
+        if kind == "bessel":
+            frequencies = torch.arange(1, n + 1, dtype=torch.float64) * (math.pi / cutoff)
+            if trainable:
+                self.frequencies = nn.Parameter(frequencies.to(dtype))
+            else:
+                self.register_buffer("frequencies", frequencies.to(dtype), persistent=False)
+        if kind == "gaussian":
+            self.register_buffer("centres", torch.linspace(0.0, cutoff, n, dtype=dtype), persistent=False)
+        self.register_buffer("transform_radius", transform_radius, persistent=False)
+
+    def forward(self, r: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
+        x = r
+        if self.transform_radius is not None:
+            x = geometry.agnesi_transform(r, self.transform_radius[species_sender, species_receiver].to(r.dtype))
+        if self.envelope == "polynomial":
+            envelope = geometry.polynomial_envelope(r, self.cutoff, self.p)
+        else:
+            envelope = geometry.cosine_envelope(r, self.cutoff)
+        if self.kind == "bessel":
+            values = geometry.bessel_basis(x, self.frequencies, self.prefactor)
+        elif self.kind == "gaussian":
+            values = geometry.gaussian_basis(x, self.centres, self.cutoff / self.n)
+        else:
+            values = geometry.chebyshev_basis(x, self.n, self.cutoff)
+        return values * envelope.unsqueeze(1)
+
+
+class LinearWeights(nn.Module):
+    """R[e] = e_n W / √n, one matrix for all pairs."""
+
+    def __init__(self, n_basis: int, n_weights: int):
+        super().__init__()
+        self.scale = 1.0 / math.sqrt(n_basis)
+        self.weight = nn.Parameter(torch.randn(n_basis, n_weights, dtype=torch.get_default_dtype()))
+
+    def forward(self, basis: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
+        return basis @ (self.weight * self.scale)
+
+
+class TableWeights(nn.Module):
+    """R[e] = Σ_n e_n W[z, n], a matrix per element of the sender, or per pair of elements; Xavier start, no further factor."""
+
+    def __init__(self, n_basis: int, n_weights: int, n_elements: int, both: bool):
+        super().__init__()
+        self.n_elements, self.both = n_elements, both
+        rows = n_elements**2 if both else n_elements
+        bound = math.sqrt(6.0 / ((n_basis + rows) * n_weights))
+        self.weight = nn.Parameter((2 * torch.rand(rows, n_basis, n_weights, dtype=torch.get_default_dtype()) - 1) * bound)
+
+    def forward(self, basis: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
+        row = species_sender * self.n_elements + species_receiver if self.both else species_sender
+        out = basis.new_zeros(basis.shape[0], self.weight.shape[2])
+        for z in range(self.weight.shape[0]):
+            edges = torch.nonzero(row == z).squeeze(1)
+            out = out.index_add(0, edges, basis.index_select(0, edges) @ self.weight[z])
+        return out
+
+
+class PerceptronWeights(nn.Module):
+    """R[e] = MLP(e_n); with `n_extra` elements appended one-hot, those of the sender, or of sender and receiver, come first."""
+
+    def __init__(self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int):
+        super().__init__()
+        self.elements, self.n_elements = elements, n_elements
+        n_extra = {"none": 0, "sender": n_elements, "both": 2 * n_elements}[elements]
+        self.mlp = Perceptron((n_extra + n_basis, *widths, n_weights), activation, normalisation)
+
+    def forward(self, basis: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
+        if self.elements == "none":
+            return self.mlp(basis)
+        ends = [species_sender] if self.elements == "sender" else [species_sender, species_receiver]
+        one_hot = [torch.nn.functional.one_hot(z, self.n_elements).to(basis.dtype) for z in ends]
+        return self.mlp(torch.cat([*one_hot, basis], dim=1))

@@ -1,0 +1,27 @@
+"""Site energy of a layer from its invariant scalars."""
+
+from torch import Tensor, nn
+
+from equipot.math import Irreps
+from equipot.nn.perceptron import Perceptron
+
+
+class Readout(nn.Module):
+    """E_i = MLP(h_i,0e): linear without hidden widths. Input (N, irreps.dim), output (N,)."""
+
+    def __init__(self, irreps: Irreps, widths: tuple[int, ...], activation: str, normalisation: str):
+        super().__init__()
+        self.block = irreps.find(0, 1)
+        if self.block is None:
+            raise ValueError(f"a readout needs invariant scalars (0e); {irreps} has none")
+        self.mlp = Perceptron((self.block.mul, *widths, 1), activation, normalisation)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.mlp(h[:, self.block.start : self.block.stop]).squeeze(1)
+
+
+class NoReadout(nn.Module):
+    """A layer that contributes no energy."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.new_zeros(h.shape[0])

@@ -1,0 +1,114 @@
+"""The operations in plain torch: twice differentiable, readable, the oracle every faster version is compared with.
+
+Axes: n atoms, e edges, k channels, m components of a degree, p paths. A feature row is flat: blocks (2l+1, K), channels fastest.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from equipot.math import Irreps
+from equipot.ops.plan import ConvolutionPlan, Edges, Path, ProductPlan, ProductTerm
+
+
+def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: ConvolutionPlan) -> Tensor:
+    """Gather, couple, weight and sum to receivers.
+
+    A[i, p m3 k] = Σ_{e → i} w[e, p k] Σ_{m1 m2} C_p[m1, m2, m3] h[sender(e), m1 k] Y[e, m2]
+
+    Args: h (N, irreps_in.dim), y (E, (l_max+1)²), w (E, n_weights), all of one dtype. Returns (N, irreps_out.dim).
+    """
+    n_atoms, n_edges = h.shape[0], edges.sender.shape[0]
+    h_e = h.index_select(0, edges.sender)
+    blocks = []
+    for block in plan.irreps_out:
+        messages = [_path_message(h_e, y, w, path) for path in plan.paths if (path.l3, path.p3) == (block.l, block.p)]
+        blocks.append(torch.cat(messages, dim=2).reshape(n_edges, block.dim * block.mul))
+    return h.new_zeros(n_atoms, plan.irreps_out.dim).index_add(0, edges.receiver, torch.cat(blocks, dim=1))
+
+
+def _path_message(h_e: Tensor, y: Tensor, w: Tensor, path: Path) -> Tensor:
+    """(E, 2l3+1, K): the weighted coupling of one path on every edge."""
+    d1, d2, d3, k = 2 * path.l1 + 1, 2 * path.l2 + 1, 2 * path.l3 + 1, path.n_channels
+    h_emk = h_e[:, path.h_start : path.h_start + d1 * k].reshape(-1, d1, k)
+    y_em = y[:, path.y_start : path.y_start + d2]
+    coupled = (y_em @ _coefficients(path.l1, path.l2, path.l3, y.dtype, y.device)).reshape(-1, d3, d1)
+    return (coupled @ h_emk) * w[:, None, path.w_start : path.w_start + k]
+
+
+@cache
+def _coefficients(l1: int, l2: int, l3: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """C as a matrix (2l2+1, (2l3+1)(2l1+1))."""
+    from equipot.math import clebsch_gordan
+
+    c = torch.from_numpy(clebsch_gordan(l1, l2, l3).copy())
+    return c.permute(1, 2, 0).reshape(2 * l2 + 1, -1).contiguous().to(device=device, dtype=dtype)
+
+
+def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irreps, species: Tensor | None = None) -> Tensor:
+    """Mix channels of equal (l, p): y[n, m k'] = Σ_k W_lp[k, k'] x[n, m k]; with `species`, W is the one of the atom's element.
+
+    Args: x (N, irreps_in.dim); weight (n_weights,) or (n_elements, n_weights), the matrices (K_in, K_out) of the shared (l, p) one after
+    another, row-major; species (N,) int64 or None. An output irrep that is absent from the input gives zeros.
+    Returns (N, irreps_out.dim).
+    """
+    n = x.shape[0]
+    parts, w_start = [], 0
+    for out in irreps_out:
+        block = irreps_in.find(out.l, out.p)
+        if block is None:
+            parts.append(x.new_zeros(n, out.dim * out.mul))
+            continue
+        x_nmk = x[:, block.start : block.stop].reshape(n, block.dim, block.mul)
+        size = block.mul * out.mul
+        w = weight[..., w_start : w_start + size].reshape(*weight.shape[:-1], block.mul, out.mul)
+        w_start += size
+        parts.append((x_nmk @ w if species is None else _per_element(x_nmk, w, species)).reshape(n, out.dim * out.mul))
+    return torch.cat(parts, dim=1)
+
+
+def _per_element(x_nmk: Tensor, w_zkq: Tensor, species: Tensor) -> Tensor:
+    """Each element's rows times that element's matrix; gathers rows by element, so no (N, K, K') array of weights exists."""
+    out = x_nmk.new_zeros(x_nmk.shape[0], x_nmk.shape[1], w_zkq.shape[2])
+    for z in range(w_zkq.shape[0]):
+        rows = torch.nonzero(species == z).squeeze(1)
+        out = out.index_add(0, rows, x_nmk.index_select(0, rows) @ w_zkq[z])
+    return out
+
+
+def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Tensor | None = None) -> Tensor:
+    """Weighted symmetric products of A with itself, channel by channel.
+
+    B[i, LM k] = Σ_ν Σ_η W[z_i, η, k] Σ_{m1…mν} C^{LM}_η[m1 … mν] Π_ξ A[i, m_ξ k]
+
+    Args: a (N, irreps_in.dim); weight (n_weights, K), or (n_elements, n_weights, K) with species (N,). Returns (N, irreps_out.dim).
+    """
+    n, k = a.shape[0], plan.n_channels
+    a_nmk = a.reshape(n, -1, k)
+    w = weight if species is None else weight[species]
+    blocks = [a.new_zeros(n, b.dim, k) for b in plan.irreps_out]
+    for term in plan.terms:
+        rows = slice(term.w_start, term.w_start + term.coefficients.shape[1])
+        blocks[term.out] = blocks[term.out] + _product_term(a_nmk, w[..., rows, :], term)
+    return torch.cat([b.reshape(n, -1) for b in blocks], dim=1)
+
+
+def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm) -> Tensor:
+    """(N, 2L+1, K): the couplings of one order to one irrep, weighted and summed over η."""
+    dim, n_eta, n_monomials = term.coefficients.shape
+    monomials = a_nmk[:, torch.from_numpy(term.monomials[:, 0])]
+    for factor in range(1, term.monomials.shape[1]):
+        monomials = monomials * a_nmk[:, torch.from_numpy(term.monomials[:, factor])]
+    c = torch.as_tensor(term.coefficients.reshape(-1, n_monomials), dtype=a_nmk.dtype, device=a_nmk.device)
+    return ((c @ monomials).reshape(-1, dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
+
+
+def n_linear_weights(irreps_in: Irreps, irreps_out: Irreps) -> int:
+    """Number of weights of `irreps_linear`: Σ K_in K_out over shared (l, p)."""
+    return sum(out.mul * irreps_in.mul(out.l, out.p) for out in irreps_out)
+
+
+def segment_sum(x: Tensor, index: Tensor, n: int) -> Tensor:
+    """Σ over rows of equal index: (R, ...) → (n, ...)."""
+    return x.new_zeros(n, *x.shape[1:]).index_add(0, index, x)

@@ -1,0 +1,257 @@
+"""The design space: one frozen, validated tree of choices. A model is a point of it; nothing about a model is decided elsewhere.
+
+Every class below is one axis or a group of axes of docs/architecture.md. Irreps are written as strings such as "32x0e+32x1o".
+"""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from equipot.math import Irreps
+from equipot.math.symmetric import symmetric_multiplicity
+
+_strict = ConfigDict(extra="forbid")
+Activation = Literal["silu", "tanh", "abs", "relu", "identity"]
+PerElement = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, config=_strict)
+class RadialBasisSpec:
+    """e_n(r): a family of `n` functions times an envelope that ends at the cutoff.
+
+    Bessel: prefactor · sin(nπr/r_c)/r with prefactor √(2/r_c) ("sqrt") or 2/r_c ("linear").
+    """
+
+    kind: Literal["bessel", "gaussian", "chebyshev"] = "bessel"
+    n: int = Field(8, ge=1)
+    trainable: bool = False
+    prefactor: Literal["sqrt", "linear"] = "sqrt"
+    envelope: Literal["polynomial", "cosine"] = "polynomial"
+    p: int = Field(6, ge=2)
+    transform: Literal["none", "agnesi"] = "none"
+
+
+@dataclass(frozen=True, config=_strict)
+class RadialWeightsSpec:
+    """R_pk(r): from the radial basis to one weight per path and channel.
+
+    kind "linear": one matrix; "mlp": a multilayer perceptron. `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a
+    linear kind, one-hot elements appended to the input of an MLP. normalisation "e3nn": W/√fan-in and activations of unit second moment;
+    "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights as they are, with bias.
+    """
+
+    kind: Literal["linear", "mlp"] = "mlp"
+    widths: tuple[int, ...] = (64, 64, 64)
+    activation: Activation = "silu"
+    elements: Literal["none", "sender", "both"] = "none"
+    normalisation: Literal["e3nn", "he", "plain"] = "e3nn"
+
+
+@dataclass(frozen=True, config=_strict)
+class NormaliserSpec:
+    """What a sum over neighbours is divided by: N ("mean"), √N ("sqrt"), 1 + Σ tanh(f(e)²) ("density") or 1 ("none").
+
+    `value` is N, one number or one per element (of the `per` end of an edge); None: the mean number of neighbours of the training data.
+    `place`: before the sum's linear map ("before") or after it.
+    """
+
+    kind: Literal["none", "mean", "sqrt", "density"] = "mean"
+    place: Literal["before", "after"] = "after"
+    per: Literal["all", "sender", "receiver"] = "all"
+    value: PerElement | None = None
+
+
+@dataclass(frozen=True, config=_strict)
+class ProductSpec:
+    """B basis: symmetric products of A up to `correlation` ν, weights per element or shared, then a linear map."""
+
+    correlation: int = Field(1, ge=1, le=4)
+    elements: bool = True
+
+
+@dataclass(frozen=True, config=_strict)
+class ReadoutSpec:
+    """Site energy of a layer from its scalars: linear (no widths) or a perceptron."""
+
+    widths: tuple[int, ...] = ()
+    activation: Activation = "silu"
+    normalisation: Literal["e3nn", "he"] = "e3nn"
+
+
+@dataclass(frozen=True, config=_strict)
+class LayerSpec:
+    """One interaction layer: h → linear up → density A → linear → selector → product → + self-connection → nonlinearity.
+
+    `irreps` are the features wanted; those no path reaches are left out. `density` are the irreps of A behind its linear map; None: what the
+    next step needs. `self_connection`: "selector" multiplies the message by a matrix of the centre's element; "element_residual" and "residual"
+    add a linear map of the old features, per element or shared.
+    """
+
+    irreps: str
+    l_max: int = Field(2, ge=0, le=8)
+    linear_up: bool = True
+    radial: RadialWeightsSpec = RadialWeightsSpec()
+    channels: Literal["uncoupled"] = "uncoupled"
+    density: str | None = None
+    normaliser: NormaliserSpec = NormaliserSpec()
+    product: ProductSpec | None = None
+    self_connection: Literal["none", "selector", "element_residual", "residual"] = "none"
+    nonlinearity: Literal["none", "gate"] = "none"
+    readout: ReadoutSpec | None = None
+
+    @field_validator("irreps", "density")
+    @classmethod
+    def _canonical(cls, value: str | None) -> str | None:
+        return value if value is None else str(Irreps.parse(value))
+
+
+@dataclass(frozen=True, config=_strict)
+class EmbeddingSpec:
+    """First features of an element: "linear" from one-hot (W/√n_elements) or a "learned" table.
+
+    `attributes`: what element-dependent maps are built from: "onehot" (one matrix per element) or "embedding" (contracted with the table).
+    """
+
+    kind: Literal["linear", "learned"] = "linear"
+    width: int = Field(16, ge=1)
+    attributes: Literal["onehot", "embedding"] = "onehot"
+
+
+@dataclass(frozen=True, config=_strict)
+class EnergySpec:
+    """E_i = E0(z) + scale(z) · Σ_t R_t(h_i) + shift(z).
+
+    None is filled from the training data: `e0` from isolated atoms (or what replaces them), `scale` the RMS of the force components, `shift` the
+    mean of (E − Σ E0)/N. A single number stands for every element. Trainable ones are only the starting values.
+    """
+
+    e0: PerElement | None = None
+    scale: PerElement | None = None
+    shift: PerElement | None = 0.0
+    train_scale: bool = False
+    train_shift: bool = False
+
+
+@dataclass(frozen=True, config=_strict)
+class ModelSpec:
+    """A point of the design space. `elements` are atomic numbers, ascending; empty until the data are known."""
+
+    cutoff: float = Field(gt=0)
+    layers: tuple[LayerSpec, ...] = Field(min_length=1)
+    elements: tuple[int, ...] = ()
+    radial_basis: RadialBasisSpec = RadialBasisSpec()
+    embedding: EmbeddingSpec = EmbeddingSpec()
+    energy: EnergySpec = EnergySpec()
+    isolated_atom: Literal["exact", "free"] = "exact"
+    preset: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelSpec":
+        if list(self.elements) != sorted(set(self.elements)) or any(not 0 < z < 119 for z in self.elements):
+            raise ValueError(f"elements must be ascending atomic numbers 1 to 118, each once, not {list(self.elements)}")
+        if all(layer.readout is None for layer in self.layers):
+            raise ValueError("no layer has a readout: the model would have no energy")
+        if self.radial_basis.transform == "agnesi" and self.radial_basis.kind != "bessel":
+            raise ValueError("the Agnesi transform goes with the Bessel basis")
+        if self.isolated_atom == "exact" and self.energy.shift not in (0, 0.0) and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift)):
+            raise ValueError("a shift gives an isolated atom an energy of its own: say isolated_atom: free with it, or leave shift at 0")
+        layer_features(self)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON and YAML."""
+        return _adapter().dump_python(self, mode="json")
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> "ModelSpec":
+        """The inverse of `to_dict`; raises pydantic.ValidationError on unknown keys, wrong types and inconsistent values."""
+        return _adapter().validate_python(data)
+
+
+def _adapter() -> TypeAdapter:
+    return TypeAdapter(ModelSpec)
+
+
+def layer_features(spec: ModelSpec) -> list[Irreps]:
+    """Irreps of h^(0) … h^(T): what is wanted, less what no coupling path reaches. Raises ValueError if a layer keeps nothing."""
+    features = [Irreps.parse(f"{spec.embedding.width}x0e")]
+    for index, layer in enumerate(spec.layers):
+        density = reachable(features[-1], layer.l_max)
+        if layer.product is None:
+            known = density
+        else:
+            known = reachable_by_product(density_irreps(layer, features[-1]), layer.product.correlation)
+        kept = Irreps.parse(layer.irreps).restrict(lambda ir, known=known: (ir.l, ir.p) in known)
+        if not kept.dim:
+            raise ValueError(f"layer {index + 1}: none of {layer.irreps} can be reached from {features[-1]} with l_max={layer.l_max}")
+        features.append(kept)
+    return features
+
+
+def reachable(irreps: Irreps, l_max: int) -> set[tuple[int, int]]:
+    """All (l, p) that h ⊗ Y(l ≤ l_max) contains."""
+    return {
+        (l3, b.p * (-1) ** l2) for b in irreps for l2 in range(l_max + 1) for l3 in range(abs(b.l - l2), b.l + l2 + 1)
+    }
+
+
+def reachable_by_product(irreps: Irreps, correlation: int) -> set[tuple[int, int]]:
+    """All (l, p) in symmetric products of up to `correlation` factors."""
+    single = tuple((b.l, b.p) for b in irreps)
+    found = set()
+    for nu in range(1, correlation + 1):
+        degrees = range(nu * irreps.l_max + 1)
+        found |= {(l, p) for l in degrees for p in (1, -1) if symmetric_multiplicity(single, nu, l, p)}
+    return found
+
+
+def density_irreps(layer: LayerSpec, features: Irreps) -> Irreps:
+    """Irreps of A behind its linear map, for a layer with a product."""
+    known = reachable(features, layer.l_max)
+    n = max(b.mul for b in Irreps.parse(layer.irreps))
+    wanted = Irreps.parse(layer.density) if layer.density else Irreps.uniform(n, layer.l_max, "natural")
+    return wanted.restrict(lambda ir: (ir.l, ir.p) in known)
+
+
+def with_elements(spec: ModelSpec, elements: tuple[int, ...]) -> ModelSpec:
+    """The same point for these elements."""
+    return replace(spec, elements=tuple(sorted(elements)))
+
+
+def correlation_order(spec: ModelSpec) -> list[int | None]:
+    """c_t after each layer: c_t = ν_t (c_{t−1} + 1), c_0 = 0; None where a nonlinearity makes it unbounded."""
+    orders: list[int | None] = []
+    c: int | None = 0
+    for layer in spec.layers:
+        bounded = layer.nonlinearity == "none" and layer.normaliser.kind != "density"
+        nu = layer.product.correlation if layer.product else 1
+        c = nu * (c + 1) if bounded and c is not None else None
+        orders.append(c)
+    return orders
+
+
+def body_order(spec: ModelSpec) -> int | None:
+    """Highest body order of the energy, or None if unbounded (a gate, a nonlinear readout, a learned-density normaliser)."""
+    highest = 1
+    for layer, c in zip(spec.layers, correlation_order(spec), strict=True):
+        if layer.readout is None:
+            continue
+        if c is None or (layer.readout.widths and layer.readout.activation != "identity"):
+            return None
+        highest = max(highest, c + 1)
+    return highest
+
+
+def smoothness(spec: ModelSpec) -> str:
+    """Class of the energy at the cutoff: "C2", "C1" or "jump"."""
+    if any(layer.radial.normalisation == "plain" and layer.radial.kind == "mlp" for layer in spec.layers):
+        return "jump"
+    vanishing = spec.radial_basis.p if spec.radial_basis.envelope == "polynomial" else 2
+    return "C2" if vanishing >= 3 or spec.radial_basis.kind == "bessel" and spec.radial_basis.transform == "none" else "C1"
+
+
+def bare_atom_is_zero(spec: ModelSpec) -> bool:
+    """Whether an atom without neighbours has zero features by construction: no residual in the first layer."""
+    return spec.layers[0].self_connection not in ("element_residual", "residual")
