@@ -3,6 +3,7 @@
 from equipot.math.coupling import E3NN_044_FLIPPED, clebsch_gordan
 from equipot.math.harmonics import real_harmonics, real_harmonics_gradient
 from equipot.math.irreps import Block, Irrep, Irreps
+from equipot.math.symmetric import SparseCoupling, symmetric_coupling, symmetric_multiplicity
 from equipot.math.wigner import representation, transform_features, wigner_d
 
 __all__ = [
@@ -10,10 +11,13 @@ __all__ = [
     "Block",
     "Irrep",
     "Irreps",
+    "SparseCoupling",
     "clebsch_gordan",
     "real_harmonics",
     "real_harmonics_gradient",
     "representation",
+    "symmetric_coupling",
+    "symmetric_multiplicity",
     "transform_features",
     "wigner_d",
 ]

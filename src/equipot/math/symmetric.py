@@ -32,8 +32,8 @@ _INDEPENDENT = 1e-6  # a normalised candidate whose part outside the span is sho
 class SparseCoupling:
     """An orthonormal basis of the couplings to (L, P) as polynomials: B[m, η] = Σ_n values[n] Π_ξ A[indices[n, ξ]] over n with (rows, eta)[n] = (m, η).
 
-    As dense symmetric tensors, Σ_{i1…iν} T[m, i, η] T[m', i, η'] = δ(m, m') δ(η, η'); for ν = 1 that is the identity and for ν = 2 a Clebsch-Gordan
-    coupling up to sign. Sorted by η, then m, then monomial. Arrays are read-only.
+    As dense symmetric tensors, Σ_{i1…iν} T[m, i, η] T[m', i, η'] = δ(m, m') δ(η, η'); for ν = 1 that is the identity, and for ν = 2
+    B is the Clebsch-Gordan coupling of a block with itself, or √2 times that of two different blocks. Sorted by η, then m, then monomial. Arrays are read-only.
     """
 
     indices: np.ndarray  # (nnz, ν) int64, each row ascending: the monomial
@@ -90,7 +90,7 @@ def symmetric_coupling(irreps: tuple[tuple[int, int], ...], correlation: int, L:
             parts.append((len(labels), monomials, coefficients))
             labels.append(tuple((int(irreps[b][0]), int(irreps[b][1])) for b in blocks))
     if len(labels) != symmetric_multiplicity(irreps, correlation, L, P):
-        raise RuntimeError(f"{len(labels)} couplings found for {irreps}, correlation {correlation}, L={L}, P={P}: not the number that exists")
+        raise RuntimeError(f"{len(labels)} couplings of {irreps} at correlation {correlation} to L={L}, P={P}: not the number that exists")
     return _assemble(parts, tuple(labels), correlation, L, int(starts[-1]))
 
 
@@ -126,7 +126,8 @@ def _assemble(
     parts: list[tuple[int, np.ndarray, np.ndarray]], labels: tuple[tuple[tuple[int, int], ...], ...], correlation: int, l: int, dim: int
 ) -> SparseCoupling:
     """Coordinates of the coefficients (2L+1, n_monomials) of every η that are not zero."""
-    indices, rows, eta, values = [np.zeros((0, correlation), dtype=np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    nothing = np.zeros(0, dtype=np.int64)
+    indices, rows, eta, values = [nothing.reshape(0, correlation)], [nothing], [nothing], [nothing.astype(float)]
     for number, monomials, coefficients in parts:
         row, column = np.nonzero(np.abs(coefficients) > _ROUNDING)
         indices.append(monomials[column])
@@ -176,7 +177,8 @@ def _power(l: int, n: int) -> dict[int, list[np.ndarray]]:
     lower, up = _power(l, n - 1), _raise_index(l, n)
     result = {}
     for L in range(n * l + 1):
-        candidates = [_times_variable(c, inner, l, L, n, up) for inner in sorted(lower) if abs(inner - l) <= L <= inner + l for c in lower[inner]]
+        reachable = [inner for inner in sorted(lower) if abs(inner - l) <= L <= inner + l]
+        candidates = [_times_variable(c, inner, l, L, n, up) for inner in reachable for c in lower[inner]]
         basis = _independent(candidates, _norm_weights(l, n))
         if basis:
             result[L] = basis
