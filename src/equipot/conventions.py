@@ -11,7 +11,15 @@
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """ASE's Voigt order: xx yy zz yz xz xy."""
 
-SECOND_MOMENT = {"silu": 1.6791767923989418, "tanh": 1.5937334472592695, "abs": 1.001110600838467, "identity": 1.0, "relu": 2.0**0.5}
+SECOND_MOMENT = {
+    "silu": 1.6791767923989418,
+    "tanh": 1.5937334472592695,
+    "abs": 1.001110600838467,
+    "relu": 1.4163393446331365,
+    "gelu": 1.5360642850770578,
+    "mish": 1.4891609082630326,
+    "identity": 1.0,
+}
 """Factor c with ⟨(c·act(x))²⟩ = 1 for x ~ N(0, 1): e3nn's sampled values, so that its models keep their numbers."""
 
 SCHEMA_VERSION = 1

@@ -13,7 +13,7 @@ from equipot.math import Irreps
 from equipot.math.symmetric import symmetric_multiplicity
 
 _strict = ConfigDict(extra="forbid")
-Activation = Literal["silu", "tanh", "abs", "relu", "identity"]
+Activation = Literal["silu", "tanh", "abs", "relu", "gelu", "mish", "identity"]
 PerElement = float | tuple[float, ...]
 
 
@@ -135,12 +135,33 @@ class EnergySpec:
 
 
 @dataclass(frozen=True, config=_strict)
+class PairSpec:
+    """A repulsion added to the learned energy: kind "zbl" between the nuclei, with the constants of LAMMPS (and nequip) or of MACE.
+
+    `range`: it ends at the model's cutoff ("cutoff") or at the sum of covalent radii ("covalent"), with the polynomial envelope of exponent p.
+    `scaled`: multiplied by the energy's scale as the learned part is.
+    """
+
+    kind: Literal["none", "zbl"] = "none"
+    constants: Literal["lammps", "mace"] = "lammps"
+    range: Literal["cutoff", "covalent"] = "cutoff"
+    p: int = Field(6, ge=2)
+    scaled: bool = False
+
+
+@dataclass(frozen=True, config=_strict)
 class ModelSpec:
-    """A point of the design space. `elements` are atomic numbers, ascending; empty until the data are known."""
+    """A point of the design space. `elements` are atomic numbers, ascending; empty until the data are known.
+
+    `cutoff` r_c in Å; `pair_cutoff` (rows: the centre's element, columns: the neighbour's), none above it, for a shorter one by pair: the radial
+    functions of such a pair are those of r · r_c / pair_cutoff.
+    """
 
     cutoff: float = Field(gt=0)
     layers: tuple[LayerSpec, ...] = Field(min_length=1)
     elements: tuple[int, ...] = ()
+    pair_cutoff: tuple[tuple[float, ...], ...] | None = None
+    pair: PairSpec = PairSpec()
     radial_basis: RadialBasisSpec = RadialBasisSpec()
     embedding: EmbeddingSpec = EmbeddingSpec()
     energy: EnergySpec = EnergySpec()
@@ -157,6 +178,8 @@ class ModelSpec:
             raise ValueError("the Agnesi transform goes with the Bessel basis")
         if self.isolated_atom == "exact" and self.energy.shift not in (0, 0.0) and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift)):
             raise ValueError("a shift gives an isolated atom an energy of its own: say isolated_atom: free with it, or leave shift at 0")
+        if self.pair_cutoff is not None:
+            _check_pair_cutoff(self.pair_cutoff, len(self.elements), self.cutoff)
         layer_features(self)
         return self
 
@@ -170,24 +193,62 @@ class ModelSpec:
         return _adapter().validate_python(data)
 
 
+def _check_pair_cutoff(pair_cutoff: tuple[tuple[float, ...], ...], n: int, cutoff: float) -> None:
+    if len(pair_cutoff) != n or any(len(row) != n for row in pair_cutoff):
+        raise ValueError(f"pair_cutoff needs a row and a column for each of the {n} elements")
+    if not all(0 < value <= cutoff for row in pair_cutoff for value in row):
+        raise ValueError(f"pair_cutoff must lie above 0 and not above the cutoff {cutoff} Å")
+
+
 def _adapter() -> TypeAdapter:
     return TypeAdapter(ModelSpec)
 
 
 def layer_features(spec: ModelSpec) -> list[Irreps]:
-    """Irreps of h^(0) … h^(T): what is wanted, less what no coupling path reaches. Raises ValueError if a layer keeps nothing."""
+    """Irreps of h^(0) … h^(T): what is wanted, less what no coupling path reaches and less what nothing behind it reads.
+
+    Raises ValueError if a layer keeps nothing.
+    """
+    features = _reached_features(spec)
+    read: set[tuple[int, int]] = set()
+    for index in reversed(range(len(spec.layers))):
+        if spec.layers[index].readout is not None:
+            read.add((0, 1))
+        kept = features[index + 1].restrict(lambda ir, read=read: (ir.l, ir.p) in read)
+        if not kept.dim:
+            raise ValueError(f"layer {index + 1}: nothing behind it reads any of its {features[index + 1]}")
+        features[index + 1] = kept
+        read = _read_by(spec.layers[index], features[index], kept)
+    return features
+
+
+def _reached_features(spec: ModelSpec) -> list[Irreps]:
+    """Irreps of h^(0) … h^(T) that are wanted and that a coupling path reaches."""
     features = [Irreps.parse(f"{spec.embedding.width}x0e")]
     for index, layer in enumerate(spec.layers):
-        density = reachable(features[-1], layer.l_max)
-        if layer.product is None:
-            known = density
-        else:
+        known = reachable(features[-1], layer.l_max)
+        if layer.product is not None:
             known = reachable_by_product(density_irreps(layer, features[-1]), layer.product.correlation)
         kept = Irreps.parse(layer.irreps).restrict(lambda ir, known=known: (ir.l, ir.p) in known)
         if not kept.dim:
             raise ValueError(f"layer {index + 1}: none of {layer.irreps} can be reached from {features[-1]} with l_max={layer.l_max}")
         features.append(kept)
     return features
+
+
+def _read_by(layer: LayerSpec, features: Irreps, kept: Irreps) -> set[tuple[int, int]]:
+    """Which (l, p) of `features` a layer needs to make `kept`: those a path leads from, and with a residual those that are added."""
+    update = update_irreps(layer, features, kept)
+    density = {(b.l, b.p) for b in density_irreps(layer, features, update)}
+    added = {(b.l, b.p) for b in update} if layer.self_connection in ("element_residual", "residual") else set()
+    return {(b.l, b.p) for b in features if (b.l, b.p) in added or reachable(Irreps((b,)), layer.l_max) & density}
+
+
+def update_irreps(layer: LayerSpec, features: Irreps, kept: Irreps) -> Irreps:
+    """Irreps in front of a layer's nonlinearity: those kept, and a scalar for every channel a gate multiplies (even if even ones can be reached)."""
+    n_gates = sum(b.mul for b in kept if b.l) if layer.nonlinearity == "gate" else 0
+    parity = "e" if (0, 1) in reachable(features, layer.l_max) else "o"
+    return Irreps.parse(f"{kept}+{n_gates}x0{parity}") if n_gates else kept
 
 
 def reachable(irreps: Irreps, l_max: int) -> set[tuple[int, int]]:
@@ -207,12 +268,29 @@ def reachable_by_product(irreps: Irreps, correlation: int) -> set[tuple[int, int
     return found
 
 
-def density_irreps(layer: LayerSpec, features: Irreps) -> Irreps:
-    """Irreps of A behind its linear map, for a layer with a product."""
+def density_irreps(layer: LayerSpec, features: Irreps, update: Irreps | None = None) -> Irreps:
+    """Irreps of A behind its linear map: those reached and, if `update` is given, those of use for it."""
+    if layer.product is None and update is not None:
+        return update
     known = reachable(features, layer.l_max)
     n = max(b.mul for b in Irreps.parse(layer.irreps))
     wanted = Irreps.parse(layer.density) if layer.density else Irreps.uniform(n, layer.l_max, "natural")
-    return wanted.restrict(lambda ir: (ir.l, ir.p) in known)
+    reached = wanted.restrict(lambda ir: (ir.l, ir.p) in known)
+    if update is None:
+        return reached
+    used = used_by_product(reached, layer.product.correlation, update)
+    return reached.restrict(lambda ir: (ir.l, ir.p) in used)
+
+
+def used_by_product(irreps: Irreps, correlation: int, keep: Irreps) -> set[tuple[int, int]]:
+    """The (l, p) of A without which there are fewer couplings of up to `correlation` factors to `keep`."""
+    single = tuple((b.l, b.p) for b in irreps)
+
+    def count(factors: tuple[tuple[int, int], ...]) -> int:
+        return sum(symmetric_multiplicity(factors, nu, b.l, b.p) for nu in range(1, correlation + 1) for b in keep)
+
+    whole = count(single)
+    return {irrep for irrep in single if count(tuple(i for i in single if i != irrep)) < whole}
 
 
 def with_elements(spec: ModelSpec, elements: tuple[int, ...]) -> ModelSpec:

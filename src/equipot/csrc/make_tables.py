@@ -9,7 +9,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-SPECIALISED_L = 4  # degrees with their own kernels
+SPECIALISED_L = 2  # degrees with their own kernels
 MAX_L = 8  # EQUIPOT_MAX_L
 
 

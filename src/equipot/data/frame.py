@@ -52,6 +52,12 @@ class Frame:
         return bool(self.pbc.any()) and self.volume > 1e-6
 
     @property
+    def has_lattice(self) -> bool:
+        """Whether every periodic direction has a lattice vector independent of the others (true of a molecule)."""
+        used = self.cell[self.pbc]
+        return bool(np.isfinite(self.cell).all()) and (len(used) == 0 or int(np.linalg.matrix_rank(used)) == len(used))
+
+    @property
     def file(self) -> str:
         return self.source.rpartition("#")[0] or self.source
 

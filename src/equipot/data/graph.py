@@ -11,7 +11,8 @@ class Graph(NamedTuple):
 
     The edge vector is r_e = positions[sender] − positions[receiver] + shift @ cell[structure of receiver]. Edges are sorted by
     receiver, so the edges of centre i are `receiver_start[i] : receiver_start[i+1]`; `by_sender` lists the edges sorted by sender, those of
-    neighbour j are `by_sender[sender_start[j] : sender_start[j+1]]`.
+    neighbour j are `by_sender[sender_start[j] : sender_start[j+1]]`. The two directions of a pair of atoms share a row p = `pair[e]` of whatever
+    depends on their distance alone; `pair_edges[p]` are its two edges (twice the same where a list holds one direction only).
     """
 
     positions: Tensor  # (N, 3) float64, Å
@@ -25,6 +26,8 @@ class Graph(NamedTuple):
     receiver_start: Tensor  # (N + 1,) int64
     by_sender: Tensor  # (E,) int64
     sender_start: Tensor  # (N + 1,) int64
+    pair: Tensor  # (E,) int64
+    pair_edges: Tensor  # (P, 2) int64
 
     @property
     def n_atoms(self) -> int:
@@ -62,6 +65,7 @@ def make_graph(
     order = _lexicographic_order(receiver, sender, shift)
     sender, receiver, shift = sender[order].contiguous(), receiver[order].contiguous(), shift[order].contiguous()
     by_sender = torch.argsort(sender, stable=True)
+    pair, pair_edges = _pairs(sender, receiver, shift, n_atoms)
     return Graph(
         positions=positions,
         species=species,
@@ -74,6 +78,8 @@ def make_graph(
         receiver_start=_starts(receiver, n_atoms),
         by_sender=by_sender,
         sender_start=_starts(sender, n_atoms),
+        pair=pair,
+        pair_edges=pair_edges,
     )
 
 
@@ -81,6 +87,7 @@ def concatenate(graphs: list[Graph]) -> Graph:
     """One batch from several graphs; both edge orders are joined, not sorted anew."""
     n_atoms = torch.tensor([0] + [g.n_atoms for g in graphs]).cumsum(0).tolist()
     n_edges = torch.tensor([0] + [g.n_edges for g in graphs]).cumsum(0).tolist()
+    n_pairs = torch.tensor([0] + [g.pair_edges.shape[0] for g in graphs]).cumsum(0).tolist()
     n_structures = torch.tensor([0] + [g.n_structures for g in graphs]).cumsum(0).tolist()
 
     def join(field: str, offsets: list[int] | None = None, drop_last: bool = False) -> Tensor:
@@ -103,6 +110,8 @@ def concatenate(graphs: list[Graph]) -> Graph:
         receiver_start=join("receiver_start", n_edges, drop_last=True),
         by_sender=join("by_sender", n_edges),
         sender_start=join("sender_start", n_edges, drop_last=True),
+        pair=join("pair", n_pairs),
+        pair_edges=join("pair_edges", n_edges),
     )
 
 
@@ -114,6 +123,28 @@ def to_device(graph: Graph, device: torch.device | str) -> Graph:
 def _starts(index: Tensor, n: int) -> Tensor:
     counts = torch.bincount(index, minlength=n)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _pairs(sender: Tensor, receiver: Tensor, shift: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
+    """The pair of every edge (E,) and the edges of every pair (P, 2): (j → i, S) and (i → j, −S) are one pair."""
+    n_edges = sender.shape[0]
+    whole = shift.long()
+    first_sign = whole[:, 0].sign() * 4 + whole[:, 1].sign() * 2 + whole[:, 2].sign()
+    swap = (sender < receiver) | ((sender == receiver) & (first_sign < 0))
+    low, high = torch.where(swap, sender, receiver), torch.where(swap, receiver, sender)
+    whole = torch.where(swap.unsqueeze(1), -whole, whole)
+    reach = int(whole.abs().max()) if n_edges else 0
+    width = 2 * reach + 1
+    key = low * n_atoms + high
+    for axis in range(3):
+        key = key * width + whole[:, axis] + reach
+    pair = torch.unique(key, return_inverse=True)[1]
+    n_pairs = int(pair.max()) + 1 if n_edges else 0
+    edges = torch.arange(n_edges, device=sender.device)
+    empty = edges.new_zeros(n_pairs)
+    first = empty.scatter_reduce(0, pair, edges, "amin", include_self=False)
+    last = empty.scatter_reduce(0, pair, edges, "amax", include_self=False)
+    return pair, torch.stack([first, last], dim=1)
 
 
 def _lexicographic_order(receiver: Tensor, sender: Tensor, shift: Tensor) -> Tensor:

@@ -150,9 +150,7 @@ def _remark_on_choices(first: Any, keys: Keys, found: dict[str, Any], used: set[
             remarks.add(f"has no {getattr(keys, kind)!r}, the name given for {kind}: it counts as unlabelled", index)
 
 
-def _stress(
-    stress: Any, virial: Any, cell: np.ndarray, scale: Factors, where: str, index: int, remarks: Remarks
-) -> np.ndarray | None:
+def _stress(stress: Any, virial: Any, cell: np.ndarray, scale: Factors, where: str, index: int, remarks: Remarks) -> np.ndarray | None:
     if stress is None and virial is None:
         return None
     volume = abs(np.linalg.det(cell))

@@ -31,6 +31,13 @@ def neighbour_graph(
     return _to_graph(state, limit, sender[keep], receiver[keep], shift[keep])
 
 
+def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Receiver, sender (E,) and edge vector (E, 3) Å of all pairs within the cutoff, in no order; raises as `neighbour_graph` does."""
+    state = _State(positions, cell, pbc)
+    sender, receiver, shift = _pairs(state, cutoff)
+    return receiver, sender, state.positions[sender] - state.positions[receiver] + shift @ state.cell
+
+
 class SkinList:
     """The graph of a moving structure; the search is done anew only when atoms have moved far enough to matter.
 
@@ -87,6 +94,7 @@ class SkinList:
         rank = np.concatenate([[0], np.cumsum(keep)])
         by_sender = wide.by_sender.numpy()
         kept_by_sender = keep[by_sender]
+        rank_of_pair, pair_edges = _filtered_pairs(wide.pair_edges.numpy(), keep)
         rank_by_sender = np.concatenate([[0], np.cumsum(kept_by_sender)])
         return wide._replace(
             positions=torch.from_numpy(state.positions),
@@ -97,7 +105,17 @@ class SkinList:
             receiver_start=torch.from_numpy(rank[wide.receiver_start.numpy()]),
             by_sender=torch.from_numpy(rank[by_sender[kept_by_sender]]),
             sender_start=torch.from_numpy(rank_by_sender[wide.sender_start.numpy()]),
+            pair=torch.from_numpy(rank_of_pair[wide.pair.numpy()[keep]]),
+            pair_edges=torch.from_numpy(rank[pair_edges]),
         )
+
+
+def _filtered_pairs(pair_edges: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The new number of every pair, and the kept edges of the kept pairs: where one direction went, the other stands twice."""
+    both = keep[pair_edges]
+    kept = both.any(axis=1)
+    edges = np.where(both, pair_edges, pair_edges[:, ::-1])[kept]
+    return np.concatenate([[0], np.cumsum(kept)]), edges
 
 
 class _State:
@@ -111,7 +129,7 @@ class _State:
             raise UserError("positions or cell are NaN or infinite: the structure is damaged, or a simulation has blown up")
         used = self.cell[self.pbc]
         if len(used) and np.linalg.matrix_rank(used) < len(used):
-            raise UserError(f"periodic along {_axes(self.pbc)}, but the cell has no independent vectors there: give the cell or drop pbc")
+            raise UserError(f"periodic along {_axes(self.pbc)}, but the cell has no independent vector for each: give the cell or drop pbc")
 
 
 class _Limit:

@@ -17,10 +17,10 @@ def is_deepmd(folder: Path) -> bool:
     return next(folder.rglob("type.raw"), None) is not None
 
 
-def read(folder: Path, select: Callable[[int, str], Sequence[int]], keys: Keys, units: Units | None) -> list[Frame]:
+def read(folder: Path, select: Callable[[int, str], Sequence[int]], units: Units | None) -> list[Frame]:
     """Frames of one system, or of all systems below `folder` in the order of their names; `select(n, name)` chooses among n frames.
 
-    DeePMD units are eV and Å unless declared; its virial is −V σ. Raises UserError naming the folder for what dpdata cannot read.
+    Units are eV and Å unless declared; the virial is −V σ. The names of labels are fixed in this format. Raises UserError naming the folder for what dpdata cannot read.
     """
     systems = [folder] if (folder / "type.raw").is_file() else sorted(p.parent for p in folder.rglob("type.raw"))
     atoms = [(system, i, a) for system in systems for i, a in enumerate(_system(system))]
@@ -30,7 +30,7 @@ def read(folder: Path, select: Callable[[int, str], Sequence[int]], keys: Keys, 
     for k in select(len(atoms), str(folder)):
         system, i, one = atoms[k]
         remark = remarks.setdefault(str(system), Remarks(str(system)))
-        frames.append(frame_from_atoms(one, keys, scale, str(system), i, remark))
+        frames.append(frame_from_atoms(one, Keys(), scale, str(system), i, remark))
     for remark in remarks.values():
         remark.log()
     return frames
@@ -40,7 +40,9 @@ def _system(folder: Path) -> Iterator[ase.Atoms]:
     import dpdata  # slow to import and needed for this format only
 
     if not (folder / "type_map.raw").is_file():
-        raise UserError(f"{folder}: no type_map.raw, so its elements are unknown; write one symbol per type into it, in the order of type.raw")
+        raise UserError(
+            f"{folder}: no type_map.raw, so its elements are unknown; write one symbol per type into it, in the order of type.raw"
+        )
     sets = sorted(folder.glob("set.*"))
     mixed = any((s / "real_atom_types.npy").is_file() for s in sets)
     kind = "deepmd/npy/mixed" if mixed else "deepmd/npy" if sets else "deepmd/raw"

@@ -33,6 +33,8 @@ def read(path: Path, select: Callable[[int, str], Sequence[int]], keys: Keys, un
     n = len(positions)
     energy = None if energy is None else _per_frame(energy, n, "energies", path).reshape(n, -1)
     forces = None if forces is None else _per_frame(forces, n, "forces", path)
+    if np.shape(numbers) not in (positions.shape[:2], positions.shape[1:2]):
+        raise UserError(f"{path}: {np.shape(numbers)} atomic numbers for positions of shape {positions.shape}")
     numbers = np.broadcast_to(np.asarray(numbers, dtype=np.int64), positions.shape[:2])
     scale = _units(arrays, units, path)
     cell, pbc = _cell(arrays)

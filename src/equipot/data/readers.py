@@ -1,13 +1,16 @@
 """Reading labelled structures from any supported file or folder."""
 
+import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import ase
 import ase.io
+from ase.io.extxyz import read_xyz
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from equipot.data import read_deepmd, read_npz, scan_xyz
@@ -16,9 +19,11 @@ from equipot.data.labels import Keys, Remarks, frame_from_atoms
 from equipot.data.units import Factors, Units, factors
 from equipot.errors import UserError
 
+log = logging.getLogger("equipot.data")
 PACKAGED = "equipot:"
 XYZ_SUFFIXES = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz", ".xyz.bz2", ".extxyz.bz2", ".xyz.xz", ".extxyz.xz")
-_SELECTION = re.compile(r"^(?P<path>.+)@(?P<selection>-?\d*(:-?\d*){0,2})$")
+VASP_ENDINGS = {"vasprun": b"</modeling>", "OUTCAR": b"General timing"}
+_SELECTION = re.compile(r"^(?P<path>.+)@(?P<selection>-?\d+|(-?\d+)?:(-?\d+)?(:(-?[1-9]\d*)?)?)$")
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,15 @@ def resolve(path: str) -> tuple[Path, Selection]:
     """The file a name stands for and the frames chosen from it; raises UserError where nothing is there."""
     selection = Selection()
     match = _SELECTION.match(path)
-    if match and match["selection"] and not Path(path).exists():
+    if match and not Path(path).exists():
         path, selection = match["path"], Selection(match["selection"])
     if path.startswith(PACKAGED):
         from equipot import datasets  # only this scheme needs the package data
 
-        return Path(datasets.path(path.removeprefix(PACKAGED))), selection
+        try:
+            return Path(datasets.path(path.removeprefix(PACKAGED))), selection
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"{path}: no such file or folder; paths are relative to {Path.cwd()}")
@@ -77,7 +85,7 @@ def _read_one(name: str, keys: Keys, units: Units | None) -> list[Frame]:
     path, selection = resolve(name)
     file = str(path)
     if path.is_dir() and read_deepmd.is_deepmd(path):
-        return read_deepmd.read(path, selection.indices, keys, units)
+        return read_deepmd.read(path, selection.indices, units)
     if path.is_dir():
         raise UserError(f"{file}: a folder that holds no DeePMD data (no type.raw below it); name a file in it")
     if path.stat().st_size == 0:
@@ -85,25 +93,26 @@ def _read_one(name: str, keys: Keys, units: Units | None) -> list[Frame]:
     if path.suffix == ".npz":
         return read_npz.read(path, selection.indices, keys, units)
     if file.lower().endswith(XYZ_SUFFIXES) or _format(path) in ("extxyz", "xyz"):
-        n_frames = scan_xyz.count_frames(path)
-        wanted = selection.indices(n_frames, file)
-        return _frames(file, wanted, lambda: _xyz(file, wanted), keys, factors(units))
+        with scan_xyz.open_text(path) as text:
+            wanted = selection.indices(scan_xyz.count_frames(text, path), file)
+            text.seek(0)
+            return _frames(file, wanted, _xyz(text, file, wanted), keys, factors(units))
     if not factors(units).is_identity:
         raise UserError(f"{file}: ASE already gives eV and Å for this format; drop `units`, or convert the file on its own")
     return _read_by_ase(path, selection, keys)
 
 
-def _frames(file: str, indices: Sequence[int], read: Callable[[], list[ase.Atoms]], keys: Keys, scale: Factors) -> list[Frame]:
+def _frames(file: str, indices: Sequence[int], found: Sequence[ase.Atoms], keys: Keys, scale: Factors) -> list[Frame]:
     remarks = Remarks(file)
-    frames = [frame_from_atoms(atoms, keys, scale, file, i, remarks) for i, atoms in zip(indices, read(), strict=True)]
+    frames = [frame_from_atoms(atoms, keys, scale, file, i, remarks) for i, atoms in zip(indices, found, strict=True)]
     remarks.log()
     return frames
 
 
-def _xyz(file: str, wanted: range) -> list[ase.Atoms]:
+def _xyz(text: IO[str], file: str, wanted: range) -> list[ase.Atoms]:
     """Frames by number, one at a time, so that one that cannot be read is named."""
     up = wanted if wanted.step > 0 else wanted[::-1]
-    stream = ase.io.iread(file, index=slice(up.start, up.stop, up.step), format="extxyz")
+    stream = read_xyz(text, index=slice(up.start, up.stop, up.step), properties_parser=scan_xyz.parse_comment)
     found: list[ase.Atoms] = []
     for index in up:
         try:
@@ -125,14 +134,25 @@ def _read_by_ase(path: Path, selection: Selection, keys: Keys) -> list[Frame]:
         raise UserError(f"{file}: ASE cannot read it: {_one_line(error)}") from error
     if not found:
         raise UserError(f"{file}: no frames in it")
+    _warn_if_unfinished(path)
     wanted = selection.indices(len(found), file)
-    return _frames(file, wanted, lambda: [found[i] for i in wanted], keys, Factors())
+    return _frames(file, wanted, [found[i] for i in wanted], keys, Factors())
+
+
+def _warn_if_unfinished(path: Path) -> None:
+    """ASE leaves out the last step of a VASP run that was stopped, without a word."""
+    ending = next((end for name, end in VASP_ENDINGS.items() if path.name.startswith(name)), None)
+    if ending is not None and path.suffix != ".gz":
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 20000))
+            if ending not in file.read():
+                log.warning("%s: the run was stopped or the file is cut short; a last incomplete step is left out", path)
 
 
 def _format(path: Path) -> str:
     try:
         return str(filetype(str(path), guess=True))
-    except Exception:
+    except (UnknownFileTypeError, OSError, UnicodeDecodeError):
         return ""
 
 

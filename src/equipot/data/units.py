@@ -89,12 +89,12 @@ def _factor(unit: str | float, table: dict[str, float], what: str) -> float:
 
 def _compound(unit: str | float, power: int, simple: dict[str, float], what: str) -> float:
     """A unit such as 'Ha/bohr' (power 1) or 'eV/angstrom^3' (power 3), or one of the `simple` ones."""
-    if isinstance(unit, int | float) or _plain(unit) in simple or _number(unit):
+    if not isinstance(unit, str) or _plain(unit) in simple or _number(unit):
         return _factor(unit, simple, what)
     energy, slash, length = _plain(unit).rpartition("/")
-    length = length.removesuffix("" if power == 1 else f"^{power}").removesuffix("" if power == 1 else f"**{power}")
-    if slash and energy in ENERGY and length in LENGTH:
-        return ENERGY[energy] / LENGTH[length] ** power
+    base = length if power == 1 else length.replace("**", "^").removesuffix(f"^{power}")
+    if slash and energy in ENERGY and base in LENGTH and (power == 1 or base != length):
+        return ENERGY[energy] / LENGTH[base] ** power
     example = "eV/angstrom or Ha/bohr" if power == 1 else "eV/angstrom^3, GPa, kbar or bar"
     raise UserError(f"units: {unit!r} is not a unit of {what}; use for example {example}, or a positive number")
 
@@ -105,6 +105,6 @@ def _plain(unit: Any) -> str:
 
 def _number(unit: Any) -> float:
     try:
-        return float(unit)
+        return 0.0 if isinstance(unit, bool) else float(unit)
     except (TypeError, ValueError):
         return 0.0

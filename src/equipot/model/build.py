@@ -13,9 +13,10 @@ from equipot.nn.product import SymmetricProduct
 from equipot.nn.radial import LinearWeights, PerceptronWeights, RadialBasis, TableWeights
 from equipot.nn.readout import NoReadout, Readout
 from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, Residual, Selector, Unnormalised
+from equipot.nn.zbl import ZBL, NoPair
 from equipot.ops.plan import plan_convolution, plan_product
 from equipot.ops.registry import Ops
-from equipot.spec import LayerSpec, ModelSpec, NormaliserSpec, RadialWeightsSpec, density_irreps, reachable
+from equipot.spec import LayerSpec, ModelSpec, NormaliserSpec, RadialWeightsSpec, density_irreps, reachable, update_irreps
 
 
 def per_element(value: float | tuple[float, ...], n_elements: int, what: str) -> torch.Tensor:
@@ -34,26 +35,38 @@ def n_attributes(spec: ModelSpec) -> int:
 def build_basis(spec: ModelSpec) -> RadialBasis:
     """The radial basis, shared by all layers."""
     basis = spec.radial_basis
-    transform = _transform_radii(spec) if basis.transform == "agnesi" else None
+    transform = 0.5 * _covalent_sums(spec) if basis.transform == "agnesi" else None
+    stretch = None if spec.pair_cutoff is None else spec.cutoff / torch.tensor(spec.pair_cutoff, dtype=torch.float64)
     return RadialBasis(
-        basis.kind, basis.n, spec.cutoff, basis.prefactor, basis.trainable, basis.envelope, basis.p, transform_radius=transform
+        basis.kind, basis.n, spec.cutoff, basis.prefactor, basis.trainable, basis.envelope, basis.p, transform_radius=transform, stretch=stretch
     )
 
 
-def _transform_radii(spec: ModelSpec) -> torch.Tensor:
-    """r0 = half the sum of the covalent radii of every pair of elements, Å."""
+def build_pair(spec: ModelSpec) -> nn.Module:
+    """The repulsion of pairs, or the one that adds nothing."""
+    if spec.pair.kind == "none":
+        return NoPair()
+    if spec.pair.range == "covalent":
+        cutoff = _covalent_sums(spec)
+    else:
+        cutoff = torch.tensor(spec.pair_cutoff or [[spec.cutoff] * len(spec.elements)] * len(spec.elements), dtype=torch.float64)
+    return ZBL(torch.tensor(spec.elements), cutoff, spec.pair.p, spec.pair.constants, spec.pair.scaled)
+
+
+def _covalent_sums(spec: ModelSpec) -> torch.Tensor:
+    """Sum of the covalent radii of every pair of elements, (n, n) Å."""
     from ase.data import covalent_radii
 
     radii = torch.tensor([covalent_radii[z] for z in spec.elements], dtype=torch.float64)
-    return 0.5 * (radii[:, None] + radii[None, :])
+    return radii[:, None] + radii[None, :]
 
 
 def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irreps, ops: Ops) -> Layer:
     """One interaction layer from features of irreps `features` to `kept`."""
     even = (0, 1) in reachable(features, layer.l_max)
     nonlinearity: nn.Module = nn.Identity() if layer.nonlinearity == "none" else Gate(kept, even)
-    update = kept if layer.nonlinearity == "none" else nonlinearity.irreps_in
-    density = update if layer.product is None else density_irreps(layer, features)
+    update = update_irreps(layer, features, kept)
+    density = density_irreps(layer, features, update)
     plan = plan_convolution(features, layer.l_max, density)
     before, after = _normalisers(spec, layer.normaliser)
     width = n_attributes(spec)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equipot.data.graph import Graph
-from equipot.model.build import build_basis, build_layer, build_readout, embedding_table, per_element
+from equipot.model.build import build_basis, build_layer, build_pair, build_readout, embedding_table, per_element
 from equipot.ops import geometry
 from equipot.ops.plan import Edges
 from equipot.ops.registry import select
@@ -17,12 +17,12 @@ from equipot.spec import ModelSpec, bare_atom_is_zero, layer_features
 class SiteEnergies(NamedTuple):
     """Energies per atom, float64, eV."""
 
-    total: Tensor  # (N,) E0 + scaled interaction + shift
+    total: Tensor  # (N,) E0 + scaled interaction + shift + pair term
     layers: Tensor  # (T, N) scaled contribution of each layer's readout; zeros for a layer without
 
 
 class Potential(nn.Module):
-    """E_i = E0(z_i) + scale(z_i) · Σ_t R_t(h_i^(t)) + shift(z_i), for the point of the design space `spec`.
+    """E_i = E0(z_i) + scale(z_i) · Σ_t R_t(h_i^(t)) + shift(z_i) + pair term, for the point of the design space `spec`.
 
     Args: spec with elements, energies and normalisers filled in; dtype of the weights and features (energies are summed in float64);
     seed of the random start; backend of the operations ("auto", "reference", "cpu").
@@ -40,6 +40,7 @@ class Potential(nn.Module):
             torch.manual_seed(seed)
             self.embedding, self._embedding_scale = embedding_table(spec)
             self.basis = build_basis(spec)
+            self.pair = build_pair(spec)
             pairs = list(zip(spec.layers, features[:-1], features[1:], strict=True))
             self.layers = nn.ModuleList(build_layer(spec, layer, old, new, self.ops) for layer, old, new in pairs)
             self.readouts = nn.ModuleList(build_readout(layer, new) for layer, _, new in pairs)
@@ -49,6 +50,8 @@ class Potential(nn.Module):
         self._per_element_value("shift", _known(energy.shift, "shift"), energy.train_shift)
         self.register_buffer("atomic_numbers", torch.tensor(spec.elements), persistent=False)
         self._subtract_bare = spec.isolated_atom == "exact" and not bare_atom_is_zero(spec)
+        # cutoffs that differ by direction: the two edges of a pair share nothing
+        self._one_sided = spec.pair_cutoff is not None and spec.pair_cutoff != tuple(zip(*spec.pair_cutoff, strict=True))
         self._l_max = max(layer.l_max for layer in spec.layers)
 
     def _per_element_value(self, name: str, value: float | tuple[float, ...], trainable: bool) -> None:
@@ -65,21 +68,28 @@ class Potential(nn.Module):
 
     def forward(self, graph: Graph, vectors: Tensor) -> SiteEnergies:
         """Site energies of every atom from the edge vectors (E, 3) float64, Å."""
-        edges = Edges(graph.sender, graph.receiver, graph.receiver_start, graph.by_sender, graph.sender_start)
+        edges = Edges(*(getattr(graph, name) for name in Edges._fields))
+        if self._one_sided:
+            each = torch.arange(graph.n_edges, device=vectors.device)
+            edges = edges._replace(pair=each, pair_edges=torch.stack([each, each], dim=1))
         species = graph.species
         if self._subtract_bare:
             edges, species = _with_bare_atoms(edges, species, len(self.spec.elements))
         layers = self._interaction(species, edges, vectors)
         if self._subtract_bare:
             layers = layers[:, : graph.n_atoms] - layers[:, graph.n_atoms :][:, graph.species]
-        layers = layers * self.scale[graph.species]
-        return SiteEnergies(self.e0[graph.species] + layers.sum(0) + self.shift[graph.species], layers)
+        scale = self.scale[graph.species]
+        layers = layers * scale
+        pair = self.pair(vectors, graph.species, edges, scale)
+        total = self.e0[graph.species] + layers.sum(0) + self.shift[graph.species] + pair
+        return SiteEnergies(total, layers)
 
     def _interaction(self, species: Tensor, edges: Edges, vectors: Tensor) -> Tensor:
         """(T, N) float64: the unscaled readout of every layer."""
-        r = torch.linalg.vector_norm(vectors, dim=1).to(self.dtype)
         harmonics = geometry.spherical_harmonics(vectors.to(self.dtype), self._l_max)
-        basis = self.basis(r, species[edges.sender], species[edges.receiver])
+        one_way = edges.pair_edges[:, 0]
+        r = torch.linalg.vector_norm(vectors[one_way], dim=1).to(self.dtype)
+        basis = self.basis(r, species[edges.sender[one_way]], species[edges.receiver[one_way]])
         table = self.embedding * self._embedding_scale
         attributes = table if self.spec.embedding.attributes == "embedding" else None
         h = table[species]
@@ -94,7 +104,7 @@ def _with_bare_atoms(edges: Edges, species: Tensor, n_elements: int) -> tuple[Ed
     """The same edges with one more atom of each element, without neighbours, behind the others."""
     species = torch.cat([species, torch.arange(n_elements, device=species.device)])
     starts = [torch.cat([s, s[-1:].expand(n_elements)]) for s in (edges.receiver_start, edges.sender_start)]
-    return Edges(edges.sender, edges.receiver, starts[0], edges.by_sender, starts[1]), species
+    return edges._replace(receiver_start=starts[0], sender_start=starts[1]), species
 
 
 def _known(value: float | tuple[float, ...] | None, name: str) -> float | tuple[float, ...]:

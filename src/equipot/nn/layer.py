@@ -10,7 +10,7 @@ class Layer(nn.Module):
     """h → up → ÷N → Σ_j R·(h ⊗ Y) → linear → ÷N → selector → product → + self-connection → nonlinearity.
 
     Every slot is a module; what a point of the design space does not use is a do-nothing one. Input h (N, D), harmonics (E, (l_max+1)²), basis
-    (E, n), species (N,); output (N, D').
+    (P, n) of the pairs, species (N,); output (N, D').
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Layer(nn.Module):
         self.selector, self.product, self.self_connection, self.nonlinearity = selector, product, self_connection, nonlinearity
 
     def forward(self, h: Tensor, harmonics: Tensor, basis: Tensor, species: Tensor, attributes: Tensor | None, edges: Edges) -> Tensor:
-        weights = self.radial(basis, species[edges.sender], species[edges.receiver])
+        weights = self.radial(basis, species, edges)
         sent = self.before(self.up(h), species, basis, edges)
         density = self.ops.edge_convolution(sent, harmonics[:, : self.plan.n_harmonics], weights, edges, self.plan)
         message = self.after(self.linear(density), species, basis, edges)

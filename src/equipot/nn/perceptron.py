@@ -13,6 +13,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "abs": torch.abs,
     "relu": torch.relu,
+    "gelu": torch.nn.functional.gelu,
+    "mish": torch.nn.functional.mish,
     "identity": lambda x: x,
 }
 

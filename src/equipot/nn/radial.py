@@ -7,17 +7,29 @@ from torch import Tensor, nn
 
 from equipot.nn.perceptron import Perceptron
 from equipot.ops import geometry
+from equipot.ops.pairs import expand_pairs
+from equipot.ops.plan import Edges
 
 
 class RadialBasis(nn.Module):
-    """e_n(r) = f_n(r) · u(r), shape (E, n); zero from the cutoff on.
+    """e_n(r) = f_n(r) · u(r), shape (P, n), one row per pair of atoms; zero from the cutoff on.
 
     `transform_radius` is r0 of every pair of elements, (n_elements, n_elements) in Å, where the distance is transformed first (Agnesi; the envelope
-    always sees r itself); None where it is not.
+    always sees r itself); None where it is not. `stretch` (n_elements, n_elements), by the elements of centre and neighbour: a pair with a
+    shorter cutoff sees r · stretch, which is `cutoff` at its own; None where all pairs have the one cutoff.
     """
 
     def __init__(
-        self, kind: str, n: int, cutoff: float, prefactor: str, trainable: bool, envelope: str, p: int, transform_radius: Tensor | None = None
+        self,
+        kind: str,
+        n: int,
+        cutoff: float,
+        prefactor: str,
+        trainable: bool,
+        envelope: str,
+        p: int,
+        transform_radius: Tensor | None = None,
+        stretch: Tensor | None = None,
     ):
         super().__init__()
         self.kind, self.n, self.cutoff, self.p, self.envelope = kind, n, cutoff, p, envelope
@@ -31,10 +43,14 @@ class RadialBasis(nn.Module):
                 self.register_buffer("frequencies", frequencies.to(dtype), persistent=False)
         if kind == "gaussian":
             self.register_buffer("centres", torch.linspace(0.0, cutoff, n, dtype=dtype), persistent=False)
+            self.width = cutoff / max(n - 1, 1)
         self.register_buffer("transform_radius", transform_radius, persistent=False)
+        self.register_buffer("stretch", stretch, persistent=False)
 
     def forward(self, r: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
         x = r
+        if self.stretch is not None:
+            x = r = r * self.stretch[species_receiver, species_sender].to(r.dtype)
         if self.transform_radius is not None:
             x = geometry.agnesi_transform(r, self.transform_radius[species_sender, species_receiver].to(r.dtype))
         if self.envelope == "polynomial":
@@ -44,22 +60,22 @@ class RadialBasis(nn.Module):
         if self.kind == "bessel":
             values = geometry.bessel_basis(x, self.frequencies, self.prefactor)
         elif self.kind == "gaussian":
-            values = geometry.gaussian_basis(x, self.centres, self.cutoff / self.n)
+            values = geometry.gaussian_basis(x, self.centres, self.width)
         else:
             values = geometry.chebyshev_basis(x, self.n, self.cutoff)
         return values * envelope.unsqueeze(1)
 
 
 class LinearWeights(nn.Module):
-    """R[e] = e_n W / √n, one matrix for all pairs."""
+    """R[e] = e_n W / √n, one matrix for all. Basis (P, n) of the pairs, result (E, n_weights)."""
 
     def __init__(self, n_basis: int, n_weights: int):
         super().__init__()
         self.scale = 1.0 / math.sqrt(n_basis)
         self.weight = nn.Parameter(torch.randn(n_basis, n_weights, dtype=torch.get_default_dtype()))
 
-    def forward(self, basis: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
-        return basis @ (self.weight * self.scale)
+    def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
+        return expand_pairs(basis @ (self.weight * self.scale), edges.pair, edges.pair_edges)
 
 
 class TableWeights(nn.Module):
@@ -72,17 +88,20 @@ class TableWeights(nn.Module):
         bound = math.sqrt(6.0 / ((n_basis + rows) * n_weights))
         self.weight = nn.Parameter((2 * torch.rand(rows, n_basis, n_weights, dtype=torch.get_default_dtype()) - 1) * bound)
 
-    def forward(self, basis: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
-        row = species_sender * self.n_elements + species_receiver if self.both else species_sender
-        out = basis.new_zeros(basis.shape[0], self.weight.shape[2])
-        for z in range(self.weight.shape[0]):
-            edges = torch.nonzero(row == z).squeeze(1)
-            out = out.index_add(0, edges, basis.index_select(0, edges) @ self.weight[z])
-        return out
+    def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
+        row = species[edges.sender]
+        if self.both:
+            row = row * self.n_elements + species[edges.receiver]
+        basis = expand_pairs(basis, edges.pair, edges.pair_edges)
+        # edges grouped by row of the table: a slice and a matrix product each, then back to the order of the edges
+        order = torch.argsort(row, stable=True)
+        sizes = torch.bincount(row, minlength=self.weight.shape[0]).tolist()
+        parts = basis.index_select(0, order).split(sizes)
+        return torch.cat([part @ w for part, w in zip(parts, self.weight, strict=True)]).index_select(0, torch.argsort(order))
 
 
 class PerceptronWeights(nn.Module):
-    """R[e] = MLP(e_n); with `n_extra` elements appended one-hot, those of the sender, or of sender and receiver, come first."""
+    """R[e] = MLP(e_n), once per pair; with `elements` the one-hot sender, or sender and receiver, come before the basis, once per edge."""
 
     def __init__(self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int):
         super().__init__()
@@ -90,9 +109,10 @@ class PerceptronWeights(nn.Module):
         n_extra = {"none": 0, "sender": n_elements, "both": 2 * n_elements}[elements]
         self.mlp = Perceptron((n_extra + n_basis, *widths, n_weights), activation, normalisation)
 
-    def forward(self, basis: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
+    def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
         if self.elements == "none":
-            return self.mlp(basis)
-        ends = [species_sender] if self.elements == "sender" else [species_sender, species_receiver]
-        one_hot = [torch.nn.functional.one_hot(z, self.n_elements).to(basis.dtype) for z in ends]
+            return expand_pairs(self.mlp(basis), edges.pair, edges.pair_edges)
+        basis = expand_pairs(basis, edges.pair, edges.pair_edges)
+        ends = [edges.sender] if self.elements == "sender" else [edges.sender, edges.receiver]
+        one_hot = [torch.nn.functional.one_hot(species[end], self.n_elements).to(basis.dtype) for end in ends]
         return self.mlp(torch.cat([*one_hot, basis], dim=1))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from equipot.nn.perceptron import Perceptron
 from equipot.ops.plan import Edges
+from equipot.ops.pairs import expand_pairs
 from equipot.ops.reference import segment_sum
 
 
@@ -37,7 +38,7 @@ class DivideByDensity(nn.Module):
         self.mlp = Perceptron((n_basis, 1), "silu", "e3nn")
 
     def forward(self, x: Tensor, species: Tensor, basis: Tensor, edges: Edges) -> Tensor:
-        density = segment_sum(torch.tanh(self.mlp(basis) ** 2), edges.receiver, x.shape[0])
+        density = segment_sum(expand_pairs(torch.tanh(self.mlp(basis) ** 2), edges.pair, edges.pair_edges), edges.receiver, x.shape[0])
         return x / (1.0 + density)
 
 

@@ -19,6 +19,8 @@ class Edges(NamedTuple):
     receiver_start: Tensor  # (N + 1,) int64
     by_sender: Tensor  # (E,) int64
     sender_start: Tensor  # (N + 1,) int64
+    pair: Tensor  # (E,) int64, the row of what the two directions of a pair share
+    pair_edges: Tensor  # (P, 2) int64
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,19 @@
 """Which implementation of the operations runs: decided once, when a model is built."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
 from torch import Tensor
 
-from equipot.ops import reference
+from equipot.errors import UserError
+from equipot.ops import native, reference
+
+Backend = Literal["auto", "reference", "cpu"]
+_REBUILD = "install a C++ compiler and reinstall equipot"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -15,11 +23,42 @@ class Ops:
     name: str
     edge_convolution: Callable[..., Tensor]
     irreps_linear: Callable[..., Tensor]
+    symmetric_product: Callable[..., Tensor]
+
+    def describe(self) -> str:
+        """The implementation in words, such as 'cpu (C++, avx512)'."""
+        lib = native.library() if self.name == "cpu" else None
+        return f"cpu (C++, {lib.equipot_instruction_set().decode()})" if lib else f"{self.name} (plain torch)"
 
 
-REFERENCE = Ops("reference", reference.edge_convolution, reference.irreps_linear)
+REFERENCE = Ops("reference", reference.edge_convolution, reference.irreps_linear, reference.symmetric_product)
 
 
-def select(backend: str = "auto") -> Ops:
-    """The operations of a backend."""
+def select(backend: Backend = "auto") -> Ops:
+    """The operations of a backend; 'auto' is the fastest that is available, and says so once if it is a slow one.
+
+    Raises UserError, which names the mend, if the asked-for backend is unavailable or unknown.
+    """
+    if backend == "reference":
+        return REFERENCE
+    if backend not in ("auto", "cpu"):
+        raise UserError(f"unknown backend {backend!r}: choose auto, reference or cpu")
+    ops = _cpu()
+    if ops is None and backend == "cpu":
+        raise UserError(f"backend 'cpu' is unavailable: the C++ library was not built; {_REBUILD}")
+    return ops or _slow_reference()
+
+
+@cache
+def _cpu() -> Ops | None:
+    if native.library() is None:
+        return None
+    from equipot.ops import cpu  # its operations can be registered only with the library there
+
+    return Ops("cpu", cpu.edge_convolution, reference.irreps_linear, reference.symmetric_product)
+
+
+@cache
+def _slow_reference() -> Ops:
+    _log.warning("running on the reference operations, whose convolutions are typically 10-40 times slower: %s", _REBUILD)
     return REFERENCE

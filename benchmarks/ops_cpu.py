@@ -1,0 +1,165 @@
+"""Times the native `edge_convolution` against e3nn's `TensorProduct` + `index_add`, on the same inputs: forward, + backward, + double backward.
+
+    python benchmarks/ops_cpu.py [--threads 1 2] [--cases small] [--repeat 7]
+
+Both are checked to be equal in value and first derivatives before anything is timed. Times are minima over interleaved repeats, in ms, with the
+Python and autograd layers; the ratio is e3nn / equipot. A machine with other load gives too large times for both.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+from equipot.math import Irreps
+from equipot.ops import reference
+from equipot.ops.plan import ConvolutionPlan, Edges, plan_convolution
+from equipot.ops.registry import select
+
+CASES = [  # atoms, edges, l, channels, parity
+    (75, 914, 1, 32, "natural"),
+    (75, 914, 2, 32, "natural"),
+    (75, 914, 3, 32, "natural"),
+    (75, 914, 1, 32, "both"),
+    (75, 914, 2, 32, "both"),
+    (75, 914, 2, 64, "natural"),
+    (480, 5850, 1, 32, "natural"),
+    (480, 5850, 2, 32, "natural"),
+    (1000, 39790, 1, 32, "natural"),
+    (1000, 39790, 2, 32, "natural"),
+]
+
+
+def random_edges(n_atoms: int, n_edges: int) -> Edges:
+    """About n_edges / n_atoms near neighbours on a ring per atom, so that senders are local as in a sorted structure."""
+    degree = max(1, n_edges // n_atoms)
+    receiver = torch.arange(n_edges) * n_atoms // n_edges
+    sender = (receiver + torch.randint(1, 2 * degree, (n_edges,))) % n_atoms
+    by_sender = torch.argsort(sender, stable=True)
+    return Edges(sender, receiver, _starts(receiver, n_atoms), by_sender, _starts(sender, n_atoms))
+
+
+def _starts(index: Tensor, n: int) -> Tensor:
+    return torch.cat([torch.zeros(1, dtype=torch.int64), torch.bincount(index, minlength=n).cumsum(0)])
+
+
+def e3nn_convolution(plan: ConvolutionPlan) -> Callable[..., Tensor]:
+    """The same operation as nequip does it: uvu TensorProduct on gathered rows, then index_add; rows in e3nn's layout (K, 2l+1)."""
+    irreps_in = o3.Irreps([(b.mul, (b.l, b.p)) for b in plan.irreps_in])
+    irreps_sh = o3.Irreps.spherical_harmonics(plan.l_max)
+    blocks = [(b.l, b.p) for b in plan.irreps_in]
+    irreps_mid = o3.Irreps([(p.n_channels, (p.l3, p.p3)) for p in plan.paths])
+    instructions = [(blocks.index((p.l1, p.p1)), p.l2, i, "uvu", True) for i, p in enumerate(plan.paths)]
+    product = o3.TensorProduct(irreps_in, irreps_sh, irreps_mid, instructions, shared_weights=False, internal_weights=False)
+
+    def convolve(h: Tensor, y: Tensor, w: Tensor, edges: Edges) -> Tensor:
+        messages = product(h[edges.sender], y, w)
+        return h.new_zeros(h.shape[0], messages.shape[1]).index_add(0, edges.receiver, messages)
+
+    return convolve
+
+
+def to_e3nn(h: Tensor, irreps: Irreps) -> Tensor:
+    """(2l+1, K) blocks to (K, 2l+1) blocks."""
+    return torch.cat([h[:, b.start : b.stop].reshape(-1, b.dim, b.mul).transpose(1, 2).flatten(1) for b in irreps], dim=1)
+
+
+def timers(convolve: Callable[[Tensor, Tensor, Tensor], Tensor], h: Tensor, y: Tensor, w: Tensor) -> list[Callable[[], None]]:
+    """The three measured calls: forward; forward and backward; those and the backward of the backward."""
+    h, y, w = (x.detach().clone().requires_grad_() for x in (h, y, w))
+    with torch.no_grad():
+        cotangent = torch.randn_like(convolve(h, y, w))
+    inner = [torch.randn_like(x) for x in (h, y, w)]
+    cotangent.requires_grad_()
+
+    def forward() -> None:
+        convolve(h, y, w)
+
+    def backward() -> None:
+        torch.autograd.grad(convolve(h, y, w), (h, y, w), cotangent.detach())
+
+    def double_backward() -> None:
+        grads = torch.autograd.grad(convolve(h, y, w), (h, y, w), cotangent, create_graph=True)
+        torch.autograd.grad(grads, (cotangent, h, y, w), inner)
+
+    return [forward, backward, double_backward]
+
+
+def best_times(calls: list[Callable[[], None]], repeat: int, budget: float = 0.3) -> list[float]:
+    """Minimum ms of each call; the calls take turns, so that a change of load hits all of them."""
+    best = [float("inf")] * len(calls)
+    loops = []
+    for call in calls:
+        call()
+        start = time.perf_counter()
+        call()
+        loops.append(max(1, min(50, int(budget / repeat / (time.perf_counter() - start)))))
+    for _ in range(repeat):
+        for i, call in enumerate(calls):
+            for _ in range(loops[i]):
+                start = time.perf_counter()
+                call()
+                best[i] = min(best[i], 1e3 * (time.perf_counter() - start))
+    return best
+
+
+def run_case(n_atoms: int, n_edges: int, l: int, channels: int, parity: str, repeat: int, peers: bool) -> str:
+    """One line of the table."""
+    irreps = Irreps.uniform(channels, l, parity)
+    plan = plan_convolution(irreps, l, irreps)
+    edges = random_edges(n_atoms, n_edges)
+    h, y, w = torch.randn(n_atoms, irreps.dim), torch.randn(n_edges, plan.n_harmonics), torch.randn(n_edges, plan.n_weights)
+    ops = select("cpu")
+    ours = timers(lambda h, y, w: ops.edge_convolution(h, y, w, edges, plan), h, y, w)
+    label = f"| {n_atoms}, {n_edges}, l={l}, K={channels}, {parity} |"
+    if not peers:
+        return f"{label} {_row(best_times(ours, repeat))} |"
+    product = e3nn_convolution(plan)
+    assert_equal(plan, edges, product, ops, h, y, w)
+    h_e3nn = to_e3nn(h, irreps)
+    times = best_times(timers(lambda h, y, w: product(h, y, w, edges), h_e3nn, y, w) + ours, repeat)
+    ratios = [a / b for a, b in zip(times[:3], times[3:], strict=True)]
+    return f"{label} {_row(times[:3])} | {_row(times[3:])} | {' / '.join(f'{r:.1f}' for r in ratios)} |"
+
+
+def assert_equal(plan: ConvolutionPlan, edges: Edges, product: Callable[..., Tensor], ops, h: Tensor, y: Tensor, w: Tensor) -> None:
+    """Equal totals per path and component, up to float32 rounding, on a part of the atoms if there are many."""
+    out = ops.edge_convolution(h, y, w, edges, plan)
+    peer = product(to_e3nn(h, plan.irreps_in), y, w, edges)
+    start = 0
+    for p in plan.paths:
+        d = 2 * p.l3 + 1
+        block = out[:, p.out_start : p.out_start + d * p.out_stride].reshape(-1, d, p.out_stride)[..., p.out_channel :][..., : p.n_channels]
+        theirs = peer[:, start : start + d * p.n_channels].reshape(-1, p.n_channels, d).transpose(1, 2)
+        torch.testing.assert_close(block, theirs, rtol=1e-4, atol=1e-4)
+        start += d * p.n_channels
+    if plan.n_weights * len(edges.sender) < 1e6:
+        torch.testing.assert_close(out, reference.edge_convolution(h, y, w, edges, plan), rtol=1e-4, atol=1e-4)
+
+
+def _row(times: list[float]) -> str:
+    return " / ".join(f"{t:.3f}" if t < 10 else f"{t:.1f}" for t in times)
+
+
+def main() -> None:
+    """Prints one table per number of threads."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--cases", choices=["all", "small"], default="all")
+    parser.add_argument("--no-peers", action="store_true", help="time equipot only")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        print(f"\n{select('cpu').describe()}, {threads} threads, float32; ms forward / + backward / + double backward")
+        print("| atoms, edges | e3nn | equipot | ratio |\n|---|---|---|---|")
+        for case in CASES if args.cases == "all" else CASES[:6]:
+            print(run_case(*case, repeat=args.repeat, peers=not args.no_peers), flush=True)
+
+
+if __name__ == "__main__":
+    main()

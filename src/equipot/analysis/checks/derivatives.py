@@ -1,0 +1,84 @@
+"""Laws of derivatives: forces and stress are what the energy says, by finite differences in float64."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from equipot.analysis.checks.context import Context
+from equipot.analysis.checks.registry import Finding, check
+from equipot.analysis.checks.symmetry import RELATIVE, largest, largest_of, name_of
+from equipot.data.frame import Frame
+from equipot.spec import smoothness
+
+STEP = 2e-3  # Å; without unit for strain
+SMALL_STEP = 1e-4  # for a form that jumps: the less likely an atom is to cross the cutoff
+STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))  # d/dx to fourth order
+TOLERANCE = 1e-5
+N_DIRECTIONS = 4
+
+
+@check("forces", "law", "force = −∇E by finite differences")
+def forces(context: Context) -> Finding:
+    """F·d against −dE along d, for single coordinates and for random displacements d of all atoms."""
+    rng = context.random("forces")
+    found = []
+    for frame, answer in zip(context.structures, context.answers, strict=True):
+        for direction in _directions(frame, rng):
+            slope = _slope(context, lambda x, f=frame, d=direction: replace(f, positions=f.positions + x * d))
+            deviation = abs(float(np.sum(answer.forces * direction)) + slope)
+            words = f"by {deviation:.1e} eV/Å of {answer.force_scale:.2g} eV/Å in {name_of(frame)}"
+            found.append((deviation / context.scale(answer), words))
+    value, words = largest_of(found)
+    return Finding(value, TOLERANCE, RELATIVE, f"differ at most {words} ({len(found)} directions)")
+
+
+@check("stress", "law", "stress = (1/V) dE/dε by finite differences")
+def stress(context: Context) -> Finding:
+    """V σ_ab against dE/dε_ab for all six strains, positions and cell strained alike."""
+    found = []
+    for frame in context.crystals:
+        (answer,) = context.evaluate([frame], stress=True)
+        numeric = _numeric_virial(context, frame) / frame.volume
+        deviation = largest(numeric - answer.stress)
+        words = f"by {deviation:.1e} eV/Å³ of {largest(answer.stress):.2g} eV/Å³ in {name_of(frame)}"
+        found.append((deviation * frame.volume / frame.n_atoms / context.scale(answer), words))
+    value, words = largest_of(found)
+    return Finding(value, TOLERANCE, RELATIVE, f"differ at most {words}")
+
+
+def _numeric_virial(context: Context, frame: Frame) -> np.ndarray:
+    """dE/dε, symmetric (3, 3) eV."""
+    result = np.zeros((3, 3))
+    for a in range(3):
+        for b in range(a, 3):
+            strain = np.zeros((3, 3))
+            strain[a, b] += 0.5
+            strain[b, a] += 0.5
+            result[a, b] = result[b, a] = _slope(context, lambda x, e=strain: _strained(frame, x * e))
+    return result
+
+
+def _strained(frame: Frame, strain: np.ndarray) -> Frame:
+    deformation = np.eye(3) + strain
+    return replace(frame, positions=frame.positions @ deformation, cell=frame.cell @ deformation)
+
+
+def _slope(context: Context, at: Callable[[float], Frame]) -> float:
+    """dE/dx at x = 0 of the structures at(x)."""
+    step = SMALL_STEP if smoothness(context.spec) == "jump" else STEP
+    answers = context.evaluate([at(s * step) for s, _ in STENCIL])
+    return sum(weight * answer.energy for (_, weight), answer in zip(STENCIL, answers, strict=True)) / step
+
+
+def _directions(frame: Frame, rng: np.random.Generator) -> list[np.ndarray]:
+    """Half of them one coordinate of one atom, half all atoms at once; each of unit length."""
+    chosen = []
+    for index in range(N_DIRECTIONS):
+        direction = rng.normal(size=(frame.n_atoms, 3))
+        if index % 2 == 0:
+            single = np.zeros(direction.size)
+            single[rng.integers(direction.size)] = 1.0
+            direction = single.reshape(-1, 3)
+        chosen.append(direction / np.linalg.norm(direction))
+    return chosen

@@ -1,0 +1,99 @@
+"""`equipot check`: can this potential be trusted? Laws it must obey, and behaviours a user should know of."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from equipot.analysis.checks import Result
+
+MARKS = {(True, "law"): "[green]pass[/]", (True, "behaviour"): "[green]pass[/]", (False, "law"): "[bold red]FAIL[/]", (False, "behaviour"): "[yellow]warn[/]"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("check")(check)
+
+
+def check(
+    model: Annotated[Path, typer.Argument(help="A model file, NAME.equipot.", show_default=False)],
+    data: Annotated[list[str], typer.Option(help="Real structures to examine it on, e.g. test data; equipot:NAME is a packaged set.")] = [],  # noqa: B006
+    strict: Annotated[bool, typer.Option("--strict", help="Behaviours that fail count as failures too.")] = False,
+    json_file: Annotated[str, typer.Option("--json", help="Write the results as JSON to this file; - is standard output.", metavar="FILE")] = "",
+    only: Annotated[list[str], typer.Option(help="Run this check only; may be given several times.")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Of the random structures, rotations and displacements.")] = 0,
+) -> None:
+    """Check a model against physics: symmetry, derivatives, locality, precision, and how it behaves. Exit status 1 if a law fails."""
+    from rich.console import Console
+
+    from equipot.analysis.checks import Context, iterate_checks, passed
+    from equipot.analysis.files import require_folder, write_json
+    from equipot.data.readers import read_frames
+    from equipot.model import load_model, read_header
+
+    require_folder(json_file)
+    potential = load_model(model)
+    frames = read_frames(data) if data else []
+    context = Context(potential, frames, read_header(model).get("provenance"), seed)
+    errors = Console(stderr=True)
+    with errors.status("checking") as status:
+        results = list(iterate_checks(context, only or None, lambda c: status.update(f"checking: {c.title}")))
+    good = passed(results, strict)
+    if json_file != "-":
+        console = Console()
+        console.print(table(results, f"{model}"))
+        console.print(verdict(results, strict, bool(frames)))
+    if json_file:
+        write_json(json_file, summary(str(model), results, strict))
+    if not good:
+        raise typer.Exit(1)
+
+
+def summary(model: str, results: "list[Result]", strict: bool = False) -> dict:
+    """What `--json` writes."""
+    from equipot import __version__
+    from equipot.analysis.checks import passed
+
+    return {
+        "model": model,
+        "equipot": __version__,
+        "strict": strict,
+        "passed": passed(results, strict),
+        "results": [r.to_dict() for r in results],
+    }
+
+
+def table(results: "list[Result]", title: str) -> "Table":
+    """The results as a table: verdict, name, value against threshold, and what was seen."""
+    from rich.table import Table
+
+    view = Table(title=title, title_justify="left", show_lines=False)
+    view.add_column("")
+    view.add_column("check", no_wrap=True)
+    view.add_column("value", justify="right", no_wrap=True)
+    view.add_column("limit", justify="right", no_wrap=True)
+    view.add_column("what was seen", overflow="fold")
+    kind = ""
+    for r in results:
+        if r.kind != kind:
+            kind = r.kind
+            view.add_section()
+        view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}", f"{r.threshold:.0e}", f"{r.message} [dim]({r.unit})[/]")
+    return view
+
+
+def verdict(results: "list[Result]", strict: bool, real: bool) -> str:
+    """The last line: how many of each kind failed."""
+    laws = [r for r in results if r.kind == "law"]
+    behaviours = [r for r in results if r.kind == "behaviour"]
+    broken, odd = [r.name for r in laws if not r.passed], [r.name for r in behaviours if not r.passed]
+    words = f"[bold red]{len(broken)} of {len(laws)} laws broken: {', '.join(broken)}[/]" if broken else f"all {len(laws)} laws hold"
+    if odd:
+        words += f"; [yellow]{len(odd)} of {len(behaviours)} behaviours to be aware of: {', '.join(odd)}[/]"
+        words += " (counted as failures: --strict)" if strict else ""
+    if not real:
+        words += "; on random structures: give --data for real ones"
+    return words

@@ -1,0 +1,83 @@
+"""`equipot train`, `equipot preset`, `equipot schema`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from equipot.train.evaluation import Evaluation
+
+CONFIG = typer.Argument(help="A YAML configuration, or the folder of a run.", show_default=False)
+OVERRIDES = typer.Argument(help="KEY=VALUE words over it, such as data.train=a.xyz train.max_time=00:15:00", show_default=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the command tree."""
+    app.command()(train)
+    app.command()(preset)
+    app.command()(schema)
+
+
+def train(
+    config: Annotated[Path, CONFIG],
+    overrides: Annotated[list[str] | None, OVERRIDES] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the folder stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in the folder.")] = False,
+) -> None:
+    """Train a potential. The run's folder holds the model, the metrics and the state."""
+    from equipot.train.callbacks import Interrupted
+    from equipot.train.config_file import read_config
+    from equipot.train.run import train as run
+
+    file = config / "config.yaml" if config.is_dir() else config
+    settings = read_config(file, overrides or [])
+    try:
+        result = run(settings, resume=resume, overwrite=overwrite)
+    except Interrupted:
+        words = " ".join(overrides or [])
+        typer.echo(f"stopped; go on with: equipot train {config} {words + ' ' if words else ''}--resume", err=True)
+        raise typer.Exit(130) from None
+    if result.evaluations:
+        from rich.console import Console
+
+        Console().print(evaluation_table(result.evaluations))
+    typer.echo(f"{result.folder / 'best.equipot'}")
+
+
+def evaluation_table(evaluations: "dict[str, Evaluation]") -> "Table":
+    """Errors of several sets as a table, in meV and meV/Å."""
+    from rich.table import Table
+
+    table = Table(title="errors, MAE / RMSE", title_justify="left")
+    for name in ("set", "structures", "energy meV", "energy meV/atom", "forces meV/Å", "stress meV/Å³"):
+        table.add_column(name, justify="left" if name == "set" else "right")
+    for name, evaluation in evaluations.items():
+        m = evaluation.measures
+        columns = [_pair(m, q) for q in ("energy", "energy_per_atom", "forces", "stress")]
+        table.add_row(name, str(m["n_structures"]), *columns)
+    return table
+
+
+def _pair(measures: dict[str, float], name: str) -> str:
+    if f"{name}_mae" not in measures:
+        return "-"
+    return f"{1000 * measures[f'{name}_mae']:.4g} / {1000 * measures[f'{name}_rmse']:.4g}"
+
+
+def preset(name: Annotated[str, typer.Argument(help="nequip, nequip_linear or botnet.")] = "nequip") -> None:
+    """Print a configuration that needs only data.train."""
+    from equipot.train.preset_text import preset_config
+
+    sys.stdout.write(preset_config(name))
+
+
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from equipot.train.config_file import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")

@@ -1,0 +1,49 @@
+// The table of one instruction set's kernels, and the small kernels; compiled once per instruction set.
+#include "block.hpp"
+
+namespace EQUIPOT_NAMESPACE {
+
+void forward_f32(const Job<float>&, int64_t, int64_t);
+void forward_f64(const Job<double>&, int64_t, int64_t);
+void backward_f32(const Job<float>&, int64_t, int64_t);
+void backward_f64(const Job<double>&, int64_t, int64_t);
+void double_backward_f32(const Job<float>&, int64_t, int64_t);
+void double_backward_f64(const Job<double>&, int64_t, int64_t);
+
+namespace {
+
+// gh of NB vectors of columns from k: the sum of the sender's edges in the order of by_sender.
+template <class T, int NB, bool TAIL>
+void gather_tile(const Job<T>& job, int64_t sender, int64_t k, int64_t n_lanes) {
+  const Lanes<T, TAIL> lane(n_lanes);
+  const int64_t stride = job.plan->h_dim;
+  Vec<T> sum[NB] = {};
+  for (int64_t i = job.edges->sender_start[sender]; i < job.edges->sender_start[sender + 1]; ++i) {
+    const T* row = job.work + job.edges->by_sender[i] * stride + k;
+    unroll<NB>([&](auto b) EQUIPOT_LAMBDA { sum[b] += lane.load(row + b * lanes<T>); });
+  }
+  unroll<NB>([&](auto b) EQUIPOT_LAMBDA { lane.store(job.gh + sender * stride + k + b * lanes<T>, sum[b]); });
+}
+
+template <class T>
+void gather(const Job<T>& job, int64_t first, int64_t last) {
+  constexpr int wide = 6;
+  for (int64_t sender = first; sender < last; ++sender) {
+    int64_t k = 0;
+    const int64_t n = job.plan->h_dim;
+    for (; n - k >= wide * lanes<T>; k += wide * lanes<T>) gather_tile<T, wide, false>(job, sender, k, 0);
+    for (; n - k >= lanes<T>; k += lanes<T>) gather_tile<T, 1, false>(job, sender, k, 0);
+    if (k < n) gather_tile<T, 1, true>(job, sender, k, n - k);
+  }
+}
+
+}  // namespace
+
+extern const equipot::Kernels kernels;
+const equipot::Kernels kernels = {
+    EQUIPOT_NAME,
+    {forward_f32, backward_f32, double_backward_f32, gather<float>},
+    {forward_f64, backward_f64, double_backward_f64, gather<double>},
+};
+
+}  // namespace EQUIPOT_NAMESPACE

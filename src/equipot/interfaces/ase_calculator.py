@@ -1,0 +1,76 @@
+"""The ASE calculator."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator as AseCalculator
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from equipot.errors import UserError
+from equipot.interfaces.engines import Evaluation, open_engine
+
+if TYPE_CHECKING:
+    from equipot.model import Potential
+
+
+class NoStressError(UserError, PropertyNotImplementedError):
+    """Stress was asked of a structure without a volume; also the exception ASE expects for what cannot be computed."""
+
+
+class Calculator(AseCalculator):
+    """A model as an ASE calculator: energy, free_energy (the same), energies per atom, forces and stress.
+
+    Args: path of a model file, or a `Potential`; dtype "float32", "float64" or None for the one the model was trained in; device as torch
+    names it; engine "auto", "torch" or "native"; skin of the neighbour list in Å, which is searched anew only when atoms have moved about
+    half of it (results do not depend on it). eV, Å, eV/Å; stress in eV/Å³, tensile positive, in ASE's Voigt order (xx yy zz yz xz xy),
+    computed with the forces wherever the cell is full and periodic in all directions.
+    Raises UserError, a one-line message, for a file that is no model, elements the model does not know, positions that are not finite,
+    and, as `NoStressError`, for the stress of a molecule or slab.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's name and type)
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+    name = "equipot"
+
+    def __init__(
+        self,
+        path: "str | Path | Potential",
+        dtype: str | None = None,
+        device: str = "cpu",
+        engine: str = "auto",
+        skin: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.engine = open_engine(path, engine, dtype, device, skin)
+        model = str(path) if isinstance(path, str | Path) else "potential"
+        self.parameters.update(path=model, dtype=self.engine.dtype, device=device, engine=self.engine.name, skin=skin)
+
+    def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
+        """Fills `results`; see the class for what raises."""
+        super().calculate(atoms, properties, system_changes)
+        if not len(self.atoms):
+            raise UserError("the structure has no atoms")
+        stress = has_full_cell(self.atoms)
+        if not stress and "stress" in (properties or ()):
+            raise NoStressError(
+                "stress needs a cell that is periodic in all three directions: this structure is a molecule or a slab, or has no full cell"
+            )
+        found = self.engine.evaluate(self.atoms.numbers, self.atoms.positions, self.atoms.cell.array, self.atoms.pbc, stress)
+        _require_finite(found)
+        self.results = {"energy": found.energy, "free_energy": found.energy, "energies": found.energies, "forces": found.forces}
+        if found.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
+
+
+def has_full_cell(atoms: Atoms) -> bool:
+    """Whether the structure has a volume: periodic in all three directions, by three independent vectors."""
+    return bool(atoms.pbc.all()) and abs(np.linalg.det(atoms.cell.array)) > 1e-9
+
+
+def _require_finite(found: Evaluation) -> None:
+    if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
+        raise UserError("the model's energy or forces are not finite here: atoms sit on one another, or a simulation has blown up")

@@ -1,0 +1,61 @@
+"""The engine that runs a potential with torch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from equipot.data.frame import species_index
+from equipot.data.graph import to_device
+from equipot.data.neighbours import SkinList
+from equipot.errors import UserError
+from equipot.interfaces.engines import Evaluation
+from equipot.model import Potential, load_model, predict
+
+
+class TorchEngine:
+    """Energies and derivatives by torch; the neighbour list is searched anew only when atoms have moved about half the skin."""
+
+    name = "torch"
+
+    def __init__(self, potential: Potential, device: str = "cpu", skin: float = 1.0) -> None:
+        self.potential = potential
+        self.device = device
+        self.skin = skin
+        self.elements = tuple(potential.spec.elements)
+        self.dtype = str(potential.dtype).removeprefix("torch.")
+        self._numbers: np.ndarray | None = None
+        self._neighbours: SkinList | None = None
+
+    @classmethod
+    def open(cls, model: str | Path | Potential, dtype: str | None, device: str, skin: float) -> "TorchEngine":
+        """From a model file, or around a potential as it is; raises UserError as `load_model` does."""
+        if isinstance(model, Potential):
+            if dtype not in (None, str(model.dtype).removeprefix("torch.")):
+                raise UserError(f"the potential is {model.dtype}: save it and load it as {dtype}, or leave dtype out")
+            return cls(model, str(model.e0.device), skin)
+        return cls(load_model(model, dtype, device), device, skin)
+
+    @property
+    def neighbours(self) -> SkinList | None:
+        """The list of the structure evaluated last; None before the first."""
+        return self._neighbours
+
+    def evaluate(self, numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, stress: bool) -> Evaluation:
+        """See `Engine.evaluate`."""
+        if self._numbers is None or not np.array_equal(self._numbers, numbers):
+            species = species_index(numbers, list(self.elements), "the structure")
+            self._neighbours = SkinList(species, self.potential.spec.cutoff, self.skin)
+            self._numbers = np.array(numbers)
+        graph = self._neighbours.update(positions, cell, pbc)
+        if self.device != "cpu":
+            graph = to_device(graph, self.device)
+        found = predict(self.potential, graph, forces=True, stress=stress)
+        return Evaluation(
+            energy=float(found.energy[0]),
+            energies=found.site_energy.cpu().numpy(),
+            forces=found.forces.double().cpu().numpy(),
+            stress=found.stress[0].cpu().numpy() if stress else None,
+        )
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_numbers": None, "_neighbours": None}

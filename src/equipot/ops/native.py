@@ -1,0 +1,148 @@
+"""Loads the C++ library and declares its C interface (`csrc/equipot_ops.h` is the contract)."""
+
+import ctypes
+import importlib.util
+import os
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from equipot.ops.plan import ConvolutionPlan
+
+ABI_VERSION = 1
+_NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
+
+
+class NativeError(RuntimeError):
+    """The C++ library refused a call; the message is its reason."""
+
+
+class EdgesStruct(Structure):
+    """`equipot_edges`."""
+
+    _fields_ = [
+        ("n_atoms", c_int64),
+        ("n_edges", c_int64),
+        ("sender", c_void_p),
+        ("receiver_start", c_void_p),
+        ("by_sender", c_void_p),
+        ("sender_start", c_void_p),
+    ]
+
+
+class PathStruct(Structure):
+    """`equipot_path`."""
+
+    _fields_ = [(name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")]
+
+
+class NativePlan:
+    """A plan of the library, and the row lengths that go with it."""
+
+    def __init__(self, lib: ctypes.CDLL, l_max: int, h_dim: int, w_dim: int, out_dim: int, paths: list[list[int]]):
+        self.h_dim, self.y_dim, self.w_dim, self.out_dim = h_dim, (l_max + 1) ** 2, w_dim, out_dim
+        self._lib = lib
+        self.handle = c_void_p()
+        array = (PathStruct * len(paths))(*(PathStruct(*path) for path in paths))
+        check(lib, lib.equipot_plan_create(array, len(paths), l_max, h_dim, w_dim, out_dim, byref(self.handle)))
+
+    def __del__(self) -> None:
+        if self.handle:
+            self._lib.equipot_plan_destroy(self.handle)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The loaded library with its functions declared, on torch's own threads; None if it was not built or does not load."""
+    path = library_path()
+    if path is None:
+        return None
+    try:
+        lib = ctypes.CDLL(str(path))
+        _declare(lib)
+    except (OSError, AttributeError):
+        return None
+    if lib.equipot_abi_version() != ABI_VERSION:
+        return None
+    lib.equipot_set_parallel(_gomp_parallel())
+    return lib
+
+
+def library_path() -> Path | None:
+    """Where the built library is: in `equipot/_lib` of any folder the package is made of (an editable install has two)."""
+    spec = importlib.util.find_spec("equipot")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    for folder in [str(Path(__file__).parents[1]), *folders]:
+        for name in _NAMES:
+            candidate = Path(folder) / "_lib" / name
+            if candidate.exists():
+                return candidate
+    return None
+
+
+def check(lib: ctypes.CDLL, status: int) -> None:
+    """Raises NativeError unless `status` is success."""
+    if status:
+        raise NativeError(f"equipot native operation: {lib.equipot_status_message(status).decode()}")
+
+
+@cache
+def plan_of_key(key: str) -> NativePlan:
+    """The library's plan for what `plan_key` wrote."""
+    lib = library()
+    assert lib is not None
+    head, *paths = key.split(";")
+    l_max, h_dim, w_dim, out_dim = map(int, head.split(","))
+    return NativePlan(lib, l_max, h_dim, w_dim, out_dim, [list(map(int, path.split(","))) for path in paths])
+
+
+def plan_key(plan: ConvolutionPlan) -> str:
+    """All that the library must know of a plan, as text: a constant that a compiled graph can carry to another process."""
+    head = f"{plan.l_max},{plan.irreps_in.dim},{plan.n_weights},{plan.irreps_out.dim}"
+    paths = [
+        f"{p.l1},{p.l2},{p.l3},{p.n_channels},{p.h_start},{p.w_start},{p.out_start},{p.out_stride},{p.out_channel}" for p in plan.paths
+    ]
+    return ";".join([head, *paths])
+
+
+def _declare(lib: ctypes.CDLL) -> None:
+    """Argument and result types of every function of the header."""
+    lib.equipot_abi_version.restype = c_int
+    lib.equipot_status_message.argtypes, lib.equipot_status_message.restype = [c_int], c_char_p
+    lib.equipot_instruction_set.restype = c_char_p
+    lib.equipot_set_instruction_set.argtypes, lib.equipot_set_instruction_set.restype = [c_char_p], c_int
+    lib.equipot_set_parallel.argtypes, lib.equipot_set_parallel.restype = [c_void_p], None
+    lib.equipot_plan_create.argtypes = [POINTER(PathStruct), c_int64, c_int64, c_int64, c_int64, c_int64, POINTER(c_void_p)]
+    lib.equipot_plan_create.restype = c_int
+    lib.equipot_plan_destroy.argtypes, lib.equipot_plan_destroy.restype = [c_void_p], None
+    for suffix in ("f32", "f64"):
+        for name, n_arrays in (("convolution", 4), ("convolution_backward", 8), ("convolution_double_backward", 12)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [c_void_p, POINTER(EdgesStruct), c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+
+
+def _gomp_parallel() -> int | None:
+    """The address of GOMP_parallel in the OpenMP runtime that torch loaded; None (one thread) where there is none."""
+    for handle in _openmp_handles():
+        try:
+            return ctypes.cast(handle.GOMP_parallel, c_void_p).value
+        except AttributeError:
+            continue
+    return None
+
+
+def _openmp_handles() -> list[ctypes.CDLL]:
+    """Already loaded libraries that may hold torch's OpenMP runtime: never loads a new one."""
+    handles = [] if os.name == "nt" else [ctypes.CDLL(None)]
+    mode = getattr(os, "RTLD_NOLOAD", 0) | getattr(os, "RTLD_NOW", 0)
+    if not getattr(os, "RTLD_NOLOAD", 0):
+        return handles
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("*omp*")):
+        try:
+            handles.append(ctypes.CDLL(str(path), mode=mode))
+        except OSError:
+            continue
+    return handles

@@ -1,0 +1,229 @@
+"""What a training run is told: frozen, checked sections of the YAML configuration. Reading the file is `config_file`'s work."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Files = str | list[str]
+MEASURES = (
+    "loss",
+    "energy_mae",
+    "energy_rmse",
+    "energy_per_atom_mae",
+    "energy_per_atom_rmse",
+    "forces_mae",
+    "forces_rmse",
+    "stress_mae",
+    "stress_rmse",
+)
+Measure = Literal[MEASURES]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown keys, no guessing of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class KeysConfig(Section):
+    """Names of the labels in the files, where they are not the usual ones."""
+
+    energy: str | None = None
+    forces: str | None = None
+    stress: str | None = None
+    virial: str | None = None
+    config_type: str | None = None
+    weight: str | None = None
+
+
+class UnitsConfig(Section):
+    """Units of the files, by name or as a number of eV and Å; none given: eV, Å, eV/Å and eV/Å³, or what the format says."""
+
+    energy: str | float | None = None
+    length: str | float | None = None
+    forces: str | float | None = None
+    stress: str | float | None = None
+
+
+class DataConfig(Section):
+    """Where the structures are. A file may end in a choice of frames: `file.xyz@0:100`. ${VARIABLE} is replaced."""
+
+    train: Files
+    """a file or a list of files to train on"""
+    validation: float | int | str | list[int] = 0.1
+    """kept for validation: a fraction, a count, a file of structures, a file of frame numbers, a list of frame numbers, or 0"""
+    n_train: Annotated[int, Field(gt=0)] | None = None
+    """train on so many of the frames left after validation"""
+    test: Files | dict[str, Files] | None = None
+    """files to evaluate at the end, by name"""
+    isolated_atoms: str | None = None
+    """a file of isolated atoms, whose energies are E0"""
+    reference_energies: dict[str, float] | Literal["least-squares"] | None = None
+    """E0 by element in eV, or least-squares"""
+    keys: KeysConfig = KeysConfig()
+    units: UnitsConfig = UnitsConfig()
+
+    @field_validator("train")
+    @classmethod
+    def _named(cls, value: Files) -> Files:
+        if not value or not all(value):
+            raise ValueError("name at least one file")
+        return value
+
+    @field_validator("validation")
+    @classmethod
+    def _enough(cls, value: float | int | str | list[int]) -> float | int | str | list[int]:
+        if isinstance(value, int | float) and (value < 0 or (isinstance(value, float) and value >= 1)):
+            raise ValueError("a fraction is below 1, a count is a whole number from 0")
+        return value
+
+    def test_sets(self) -> dict[str, Files]:
+        """The test files by name."""
+        if self.test is None:
+            return {}
+        return self.test if isinstance(self.test, dict) else {"test": self.test}
+
+
+class StageConfig(Section):
+    """Weights of the loss from some point of the training on; those not given stay as they were."""
+
+    from_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """from this part of the training on, of max_time or max_epochs, whichever is further on"""
+    from_epoch: Annotated[int, Field(ge=0)] | None = None
+    """from this epoch on, counted from 0"""
+    energy: NotNegative | None = None
+    forces: NotNegative | None = None
+    stress: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "StageConfig":
+        if (self.from_fraction is None) == (self.from_epoch is None):
+            raise ValueError("a stage starts either from_fraction or from_epoch")
+        return self
+
+
+class LossConfig(Section):
+    """Weights and form of the loss; its equation is in `loss`."""
+
+    energy: NotNegative = 1.0
+    """weight of the error of the energy per atom"""
+    forces: NotNegative = 100.0
+    """weight of the error of the force components"""
+    stress: NotNegative = 0.0
+    """weight of the error of the stress components"""
+    kind: Literal["mse", "mae", "huber"] = "mse"
+    huber_delta: Positive = 0.01
+    """where Huber's loss goes over from square to straight, in eV, eV/Å and eV/Å³"""
+    schedule: list[StageConfig] = []
+    """later weights"""
+    config_types: dict[str, NotNegative] = {}
+    """weight of the structures of a config_type"""
+
+    @model_validator(mode="after")
+    def _something(self) -> "LossConfig":
+        if not (self.energy or self.forces or self.stress):
+            raise ValueError("all weights are zero: there is nothing to train on")
+        return self
+
+
+class TrainConfig(Section):
+    """How the training goes."""
+
+    batch_size: Annotated[int, Field(gt=0)] = 5
+    valid_batch_size: Annotated[int, Field(gt=0)] = 16
+    max_epochs: Annotated[int, Field(gt=0)] = 1000
+    max_time: str | None = None
+    """longest training time, "HH:MM:SS" """
+    max_updates: Annotated[int, Field(gt=0)] | None = None
+    """most updates of the weights"""
+    dtype: Literal["float32", "float64"] = "float32"
+    seed: Annotated[int, Field(ge=0)] = 0
+    """of the weights, the split and the order of the batches"""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto, cpu or cuda"""
+    backend: Literal["auto", "reference", "cpu"] = "auto"
+    """implementation of the operations"""
+    threads: Annotated[int, Field(gt=0)] | None = None
+    """threads of torch; none given: torch's own choice"""
+    optimizer: Literal["adam", "amsgrad", "adamw", "schedule_free"] = "amsgrad"
+    learning_rate: Positive = 0.01
+    weight_decay: NotNegative = 0.0
+    scheduler: Literal["cosine", "plateau", "constant"] = "cosine"
+    """cosine anneals to the end of max_time or max_epochs, whichever comes first"""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    plateau_patience: Annotated[int, Field(gt=0)] = 50
+    """validations without progress after which the learning rate falls"""
+    warmup: Annotated[int, Field(ge=0)] = 100
+    """updates over which the learning rate rises from 0"""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
+    """decay of the moving average of the weights, which is what is evaluated and saved; null: none"""
+    clip_norm: Positive | None = 10.0
+    """largest norm of the gradient"""
+    patience: Annotated[int, Field(gt=0)] | None = None
+    """stop after so many validations without progress"""
+    validate_every: Annotated[int, Field(gt=0)] = 1
+    """epochs from one validation to the next"""
+    measure: Measure = "loss"
+    """what "best" means on the validation set"""
+    checkpoint_seconds: NotNegative = 60.0
+    """time from one writing of last.ckpt to the next"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _averages_itself(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("optimizer") == "schedule_free":
+            return {"ema": None, "scheduler": "constant", **data}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.optimizer == "schedule_free" and (self.ema is not None or self.scheduler != "constant"):
+            raise ValueError("schedule_free averages the weights itself and needs no schedule: leave ema null and scheduler constant")
+        return self
+
+    @field_validator("max_time")
+    @classmethod
+    def _time(cls, value: str | None) -> str | None:
+        if value is not None and seconds(value) <= 0:
+            raise ValueError("no time at all")
+        return value
+
+    @property
+    def max_seconds(self) -> float | None:
+        """`max_time` in seconds."""
+        return None if self.max_time is None else seconds(self.max_time)
+
+
+class RunConfig(Section):
+    """A whole training run. `model` is checked by `model_config`."""
+
+    name: str
+    model: dict[str, Any]
+    data: DataConfig
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    executor: Literal["local"] = "local"
+    """where it runs"""
+    out: str
+    """the run folder"""
+
+    @model_validator(mode="after")
+    def _validated(self) -> "RunConfig":
+        if self.data.validation in (0, 0.0) and not isinstance(self.data.validation, str):
+            if self.train.scheduler == "plateau":
+                raise ValueError("scheduler plateau needs validation data: set data.validation, or another train.scheduler")
+            if self.train.patience is not None:
+                raise ValueError("train.patience needs validation data: set data.validation, or leave patience out")
+        return self
+
+
+def seconds(text: str) -> float:
+    """Seconds of "HH:MM:SS"; raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d)", text)
+    if not match:
+        raise ValueError('a time is written "HH:MM:SS"')
+    hours, minutes, rest = (int(part) for part in match.groups())
+    return 3600.0 * hours + 60.0 * minutes + rest

@@ -1,0 +1,256 @@
+"""From a YAML file and KEY=VALUE words to a checked `RunConfig`, with the file's line in every complaint."""
+
+import difflib
+import io
+import os
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from equipot.errors import UserError
+from equipot.model.file import write_whole
+from equipot.train.config import RunConfig
+from equipot.train.model_config import Mistake, build_spec, model_schema, resolved_model
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_COMMAND_LINE = "command line"
+Path_ = tuple[str | int, ...]
+
+
+class Source:
+    """Raw data with the place of every key: a line of the file, or the command line."""
+
+    def __init__(self, data: Any, file: str):
+        self.data, self.file = data, file
+        self.overridden: list[Path_] = []
+
+    def where(self, path: Path_) -> str:
+        """ "file, line 7" of the innermost key of `path` that is there."""
+        if any(path[: len(p)] == p for p in self.overridden if p):
+            return _COMMAND_LINE
+        node, line = self.data, None
+        for key in path:
+            line = _line(node, key) or line
+            try:
+                node = node[key]
+            except (KeyError, IndexError, TypeError):
+                break
+        return self.file if line is None else f"{self.file}, line {line}"
+
+
+def _line(node: Any, key: str | int) -> int | None:
+    try:
+        if isinstance(node, CommentedMap):
+            return node.lc.key(key)[0] + 1
+        if isinstance(node, CommentedSeq):
+            return node.lc.item(key)[0] + 1
+    except (KeyError, IndexError, TypeError, AttributeError):
+        pass
+    return None
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a YAML file with KEY=VALUE words over it. Raises UserError naming key, line and the nearest valid key."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such configuration; `equipot preset nequip` prints one")
+    return parse_config(path.read_text(encoding="utf-8"), str(path), overrides)
+
+
+def parse_config(text: str, file: str = "configuration", overrides: Sequence[str] = ()) -> RunConfig:
+    """The same from the text of a file."""
+    source = Source(_load(text, file), file)
+    if not isinstance(source.data, dict):
+        raise UserError(f"{file}: not a configuration: it must hold keys such as model and data; `equipot preset nequip` prints one")
+    for word in overrides:
+        _override(source, word)
+    data = _plain(source.data)
+    _fill(data, file)
+    try:
+        config = RunConfig.model_validate(_expand(data, source))
+    except ValidationError as error:
+        raise _user_error(_mistake(error, data), source) from None
+    try:
+        build_spec(config.model)
+    except Mistake as mistake:
+        raise _user_error(Mistake(("model", *mistake.path), mistake.message, mistake.valid), source) from None
+    return config
+
+
+def _load(text: str, where: str) -> Any:
+    try:
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not valid YAML: {' '.join(str(error.problem or error.context).split())}") from None
+    except YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
+
+
+def _override(source: Source, word: str) -> None:
+    """Set KEY=VALUE in the raw data; VALUE is YAML."""
+    key, equals, value = word.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise UserError(f"{_COMMAND_LINE}: {word!r} is not KEY=VALUE, such as train.max_time=00:15:00")
+    node = source.data
+    for depth, part in enumerate(path[:-1]):
+        if node.get(part) is None:
+            node[part] = CommentedMap()
+        node = node[part]
+        if not isinstance(node, dict):
+            raise UserError(f"{_COMMAND_LINE}: {word!r}: {'.'.join(path[: depth + 1])} is not a section")
+    node[path[-1]] = _load(value, f"{_COMMAND_LINE}: {word!r}") if value.strip() else None
+    source.overridden.append(path)
+
+
+def _plain(node: Any) -> Any:
+    """Plain dict, list, str, int, float, bool of ruamel's decorated ones."""
+    if isinstance(node, dict):
+        return {str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_plain(v) for v in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _fill(data: dict[str, Any], file: str) -> None:
+    """Name and folder of a run that does not say them; empty sections are left out."""
+    for key in ("name", "out", "loss", "train"):
+        if key in data and data[key] is None:
+            del data[key]
+    data.setdefault("name", Path(file).stem)
+    data.setdefault("out", f"runs/{data['name']}")
+
+
+def _expand(data: dict[str, Any], source: Source) -> dict[str, Any]:
+    """${VARIABLE} in the names of files replaced."""
+
+    def expand(node: Any, path: Path_) -> Any:
+        if isinstance(node, dict):
+            return {k: expand(v, (*path, k)) for k, v in node.items()}
+        if isinstance(node, list):
+            return [expand(v, (*path, i)) for i, v in enumerate(node)]
+        if not isinstance(node, str):
+            return node
+        for name in _VARIABLE.findall(node):
+            if name not in os.environ:
+                raise UserError(f"{source.where(path)}: {_dotted(path)}: the environment variable {name} is not set: set it, or write the path out")
+        return _VARIABLE.sub(lambda m: os.environ[m[1]], node)
+
+    return {k: expand(v, (k,)) if k in ("data", "out") else v for k, v in data.items()}
+
+
+def _mistake(error: ValidationError, data: dict[str, Any]) -> Mistake:
+    """The first error in words, with all that the same key could have been."""
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    path = _known_path(first, data)
+    if first["type"] == "extra_forbidden":
+        return Mistake(path, f"not a key of {_dotted(path[:-1]) or 'a configuration'}", _keys_at(path[:-1]))
+    if path == ("data", "train") and first["input"] is None or first["type"] == "missing" and path[-1] in ("data", "train"):
+        return Mistake(path if path[-1] == "train" else ("data", "train"), "name the file to train on, such as data.train=frames.xyz")
+    if first["type"] == "missing":
+        return Mistake(path, "is missing")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    described = _description(path)
+    if described and len([e for e in errors if _known_path(e, data) == path]) > 1:
+        message = f"should be {described}"
+    shown = f", not {first['input']!r}" if path and not isinstance(first["input"], dict) else ""
+    return Mistake(path, message + shown)
+
+
+def _known_path(error: Any, data: Any) -> Path_:
+    """The location of a pydantic error without the names of union members behind it."""
+    path: list[str | int] = []
+    for key in error["loc"]:
+        known = isinstance(data, dict) and key in data or isinstance(data, list) and isinstance(key, int) and key < len(data)
+        if not known:
+            return (*path, key) if error["type"] == "missing" else tuple(path)
+        path.append(key)
+        data = data[key]
+    return tuple(path)
+
+
+def _section_at(path: Path_) -> type[BaseModel] | None:
+    here: Any = RunConfig
+    for key in path:
+        if isinstance(key, str):
+            here = here.model_fields[key].annotation if _is_section(here) and key in here.model_fields else None
+        while get_origin(here) in (types.UnionType, typing.Union, list):
+            here = next((a for a in get_args(here) if _is_section(a) or get_origin(a) is list), None)
+    return here if _is_section(here) else None
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _keys_at(path: Path_) -> list[str]:
+    section = _section_at(path)
+    return list(section.model_fields) if section else []
+
+
+def _description(path: Path_) -> str:
+    section = _section_at(path[:-1]) if path else None
+    field = section.model_fields.get(path[-1]) if section else None
+    return field.description or "" if field else ""
+
+
+def _user_error(mistake: Mistake, source: Source) -> UserError:
+    hint = ""
+    if mistake.valid:
+        near = difflib.get_close_matches(str(mistake.path[-1] if mistake.path[-1] != "preset" else _value(source, mistake.path)), mistake.valid, 1, 0.5)
+        hint = f": did you mean {near[0]!r}?" if near else f": it takes {', '.join(mistake.valid)}"
+    where = source.where(mistake.path)
+    dotted = _dotted(mistake.path)
+    return UserError(" ".join(f"{where}: {dotted}{': ' if dotted else ''}{mistake.message}{hint}".split()))
+
+
+def _value(source: Source, path: Path_) -> Any:
+    node = source.data
+    for key in path:
+        node = node[key]
+    return node
+
+
+def _dotted(path: Path_) -> str:
+    return ".".join(str(key) for key in path)
+
+
+def dump_config(config: RunConfig) -> str:
+    """YAML of the configuration with every default written out; it can be read again."""
+    data = config.model_dump(mode="json")
+    data["model"] = resolved_model(config.model)
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 140
+    buffer = io.StringIO()
+    yaml.dump(data, buffer)
+    return buffer.getvalue()
+
+
+def write_config(config: RunConfig, path: Path) -> None:
+    """`dump_config` into a file."""
+    write_whole(path, dump_config(config).encode())
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the configuration, for editors."""
+    schema = RunConfig.model_json_schema()
+    model, definitions = model_schema()
+    schema["properties"]["model"] = model
+    schema["$defs"] = schema.get("$defs", {}) | definitions
+    schema["required"] = ["model", "data"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "equipot configuration", **schema}

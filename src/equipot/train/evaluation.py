@@ -1,0 +1,157 @@
+"""Errors of a potential on labelled frames, and its predictions for them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from equipot.data.dataset import DataSet, frame_graph
+from equipot.data.frame import Frame
+from equipot.data.graph import Graph, concatenate, to_device
+from equipot.errors import UserError
+from equipot.model import Potential, predict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_frames` returns.
+
+    measures: energy_mae, energy_rmse (eV per structure), energy_per_atom_mae, energy_per_atom_rmse (eV), forces_mae, forces_rmse (eV/Å, per
+    component), stress_mae, stress_rmse (eV/Å³, per component of the 3×3 tensor), each only where there are labels; n_structures, n_atoms and the
+    numbers of labelled structures n_energies, n_forces, n_stresses.
+    """
+
+    measures: dict[str, float]
+    per_element: dict[str, dict[str, float]] = field(default_factory=dict)  # forces_mae, forces_rmse, n_atoms of each element
+    per_config_type: dict[str, dict[str, float]] = field(default_factory=dict)  # measures of each config_type
+    predictions: list[dict[str, Any]] = field(default_factory=list)  # per frame: energy (eV), forces (n, 3), stress (3, 3) or None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without the predictions."""
+        return {**self.measures, "per_element": self.per_element, "per_config_type": self.per_config_type}
+
+
+def evaluate_frames(
+    potential: Potential,
+    frames: Sequence[Frame],
+    batch_size: int = 16,
+    progress: bool = False,
+    step: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Predict every frame and compare with the labels it has.
+
+    `progress` shows a bar; `step(n)` is called after every n frames. Raises UserError where there are no frames or a frame holds an element that
+    the potential does not know.
+    """
+    _not_empty(frames)
+    elements = list(potential.spec.elements)
+    return _evaluate(potential, frames, lambda i: frame_graph(frames[i], elements, potential.spec.cutoff), batch_size, progress, step)
+
+
+def evaluate_dataset(potential: Potential, dataset: DataSet, batch_size: int = 16, progress: bool = False) -> Evaluation:
+    """The same for frames whose graphs are already there."""
+    _not_empty(dataset.frames)
+    return _evaluate(potential, dataset.frames, dataset.graphs.__getitem__, batch_size, progress, None)
+
+
+def _not_empty(frames: Sequence[Frame]) -> None:
+    if not len(frames):
+        raise UserError("there are no frames to evaluate")
+
+
+def _evaluate(
+    potential: Potential,
+    frames: Sequence[Frame],
+    graph_of: Callable[[int], Graph],
+    batch_size: int,
+    progress: bool,
+    step: Callable[[int], None] | None,
+) -> Evaluation:
+    training = potential.training
+    potential.eval()
+    predictions: list[dict[str, Any]] = []
+    batches = list(_batches(frames, batch_size))
+    for batch in _shown(batches) if progress else batches:
+        graph = to_device(concatenate([graph_of(i) for i in batch]), potential.e0.device)
+        predictions += _predict_batch(potential, graph, [frames[i].n_atoms for i in batch], _has_volume(frames[batch[0]]))
+        if step is not None:
+            step(len(batch))
+    potential.train(training)
+    return compare(frames, predictions)
+
+
+def _shown(batches: list[range]):
+    from rich.progress import track
+
+    return track(batches, description="evaluating", transient=True)
+
+
+def _batches(frames: Sequence[Frame], batch_size: int):
+    """Ranges of at most `batch_size` consecutive frames that are all fit for stress or all not."""
+    start = 0
+    for stop in range(1, len(frames) + 1):
+        full = stop - start == batch_size
+        if stop == len(frames) or full or _has_volume(frames[stop]) != _has_volume(frames[start]):
+            yield range(start, stop)
+            start = stop
+
+
+def _has_volume(frame: Frame) -> bool:
+    return bool(frame.pbc.all()) and frame.volume > 1e-9
+
+
+def _predict_batch(potential: Potential, graph: Graph, sizes: list[int], stress: bool) -> list[dict[str, Any]]:
+    with torch.enable_grad():  # forces are a gradient, also where a caller has switched gradients off
+        result = predict(potential, graph, forces=True, stress=stress)
+    forces = result.forces.detach().cpu().split(sizes)
+    stresses = [None] * len(sizes) if result.stress is None else list(result.stress.detach().cpu().numpy())
+    return [
+        {"energy": energy, "forces": force.numpy().copy(), "stress": sigma}
+        for energy, force, sigma in zip(result.energy.tolist(), forces, stresses, strict=True)
+    ]
+
+
+def compare(frames: Sequence[Frame], predictions: list[dict[str, Any]]) -> Evaluation:
+    """Errors of predictions (one per frame, as in `Evaluation`) against the frames' labels."""
+    kinds = sorted({f.config_type for f in frames})
+    by_kind = {k: [i for i, f in enumerate(frames) if f.config_type == k] for k in kinds}
+    return Evaluation(
+        measures=_measures(frames, predictions),
+        per_element=_per_element(frames, predictions),
+        per_config_type={k: _measures([frames[i] for i in chosen], [predictions[i] for i in chosen]) for k, chosen in by_kind.items()},
+        predictions=predictions,
+    )
+
+
+def _measures(frames: Sequence[Frame], predictions: list[dict[str, Any]]) -> dict[str, float]:
+    pairs = list(zip(frames, predictions, strict=True))
+    energy = np.array([(p["energy"] - f.energy, f.n_atoms) for f, p in pairs if f.energy is not None]).reshape(-1, 2)
+    forces = [p["forces"] - f.forces for f, p in pairs if f.forces is not None]
+    stress = [p["stress"] - f.stress for f, p in pairs if f.stress is not None and p["stress"] is not None]
+    measures: dict[str, float] = {}
+    measures |= _mae_rmse("energy", energy[:, 0])
+    measures |= _mae_rmse("energy_per_atom", energy[:, 0] / energy[:, 1])
+    measures |= _mae_rmse("forces", np.concatenate(forces) if forces else np.empty(0))
+    measures |= _mae_rmse("stress", np.stack(stress) if stress else np.empty(0))
+    counts = {"n_structures": len(frames), "n_atoms": sum(f.n_atoms for f in frames)}
+    return measures | counts | {"n_energies": len(energy), "n_forces": len(forces), "n_stresses": len(stress)}
+
+
+def _mae_rmse(name: str, error: np.ndarray) -> dict[str, float]:
+    if not error.size:
+        return {}
+    return {f"{name}_mae": float(np.abs(error).mean()), f"{name}_rmse": float(np.sqrt((error**2).mean()))}
+
+
+def _per_element(frames: Sequence[Frame], predictions: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    labelled = [(f.numbers, p["forces"] - f.forces) for f, p in zip(frames, predictions, strict=True) if f.forces is not None]
+    if not labelled:
+        return {}
+    numbers = np.concatenate([n for n, _ in labelled])
+    error = np.concatenate([e for _, e in labelled])
+    return {
+        chemical_symbols[z]: {**_mae_rmse("forces", error[numbers == z]), "n_atoms": int((numbers == z).sum())} for z in np.unique(numbers)
+    }

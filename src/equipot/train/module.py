@@ -1,0 +1,218 @@
+"""The Lightning module: one update, one validation, and the whole state of a training."""
+
+import math
+import random
+import statistics
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipot.data.graph import Graph, Labels
+from equipot.model import Potential, predict
+from equipot.train.average import Average
+from equipot.train.config import RunConfig
+from equipot.train.loss import ErrorSums, Loss, residuals
+from equipot.train.optimizers import make_optimizer
+from equipot.train.schedule import Clock, LearningRate, Progress
+
+Batch = tuple[Graph, Labels, Tensor]
+
+
+class NotFinite(Exception):
+    """The loss or the gradient is NaN or infinite; carries the places of the batch's structures in the training set."""
+
+    def __init__(self, what: str, value: float, places: list[int]):
+        super().__init__(what)
+        self.what, self.value, self.places = what, value, places
+
+
+class TrainingModule(pl.LightningModule):
+    """A potential in training.
+
+    Counts in updates and epochs of its own, which an interrupted run continues; `position` is the number of batches done in this epoch.
+    Lightning's counters start at zero with every part of a run and are not used.
+    """
+
+    def __init__(self, potential: Potential, config: RunConfig, updates_per_epoch: int):
+        super().__init__()
+        self.automatic_optimization = False
+        self.potential, self.config = potential, config
+        self.loss = Loss(config.loss)
+        self.weights = [p for p in potential.parameters() if p.requires_grad]
+        self.optimizer = make_optimizer(self.weights, config.train)
+        self.average = Average(self.weights, config.train.ema)
+        self.rate = LearningRate(config.train)
+        self.progress = Progress(config.train, updates_per_epoch)
+        self.clock = Clock()
+        self.updates = self.epoch = self.position = 0
+        self.best = math.inf
+        self.row: dict[str, float] = {}
+        self._validating: Any = None
+        self._valid: dict[str, float] = {}
+        self._reset_sums()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer
+
+    @property
+    def fraction(self) -> float:
+        """The part of the training that is done."""
+        return self.progress.fraction(self.updates, self.clock.elapsed)
+
+    def on_fit_start(self) -> None:
+        self.clock.start()
+
+    def on_train_epoch_start(self) -> None:
+        self._step_end = time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One update of the weights. Raises NotFinite before it where the loss or the gradient is not finite."""
+        graph, labels, places = batch
+        fraction = self.fraction
+        weights = self.loss.weights(fraction, self.epoch)
+        errors = self._errors(graph, labels, create_graph=True)
+        loss = self.loss(errors, weights)
+        if not math.isfinite(value := loss.item()):
+            raise NotFinite("loss", value, places.tolist())
+        self.rate_now = self.rate.value(self.updates, fraction)
+        if loss.requires_grad:
+            loss.backward(inputs=self.weights)
+            self._clip(places)
+            self.optimizer.param_groups[0]["lr"] = self.rate_now
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        self._train_sums.add(errors)
+        self._train_loss += value
+        self._train_batches += 1
+        self.updates += 1
+        self.position += 1
+        now = time.perf_counter()
+        self._step_times.append(now - self._step_end)
+        self._step_end = now
+
+    def _errors(self, graph: Graph, labels: Labels, create_graph: bool) -> Any:
+        forces = self.loss.needs_forces and bool(labels.has_forces.any())
+        stress = self.loss.needs_stress and bool(labels.has_stress.any())
+        return residuals(predict(self.potential, graph, forces=forces, stress=stress, create_graph=create_graph), labels, graph)
+
+    def _clip(self, places: Tensor) -> None:
+        if self.config.train.clip_norm is None:
+            return
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.config.train.clip_norm, foreach=True)
+        if not math.isfinite(value := norm.item()):
+            raise NotFinite("gradient", value, places.tolist())
+
+    def on_validation_epoch_start(self) -> None:
+        self._validating = self.average.applied(self.optimizer)
+        self._validating.__enter__()
+        self._valid_sums, self._valid_loss, self._valid_structures = ErrorSums(), 0.0, 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Errors of the averaged weights on one batch."""
+        graph, labels, _ = batch
+        with torch.enable_grad():  # forces are a gradient; Lightning switches gradients off here
+            errors = self._errors(graph, labels, create_graph=False)
+        self._valid_sums.add(errors)
+        self._valid_loss += self.loss(errors, self.loss.final_weights()).item() * graph.n_structures
+        self._valid_structures += graph.n_structures
+
+    def on_validation_epoch_end(self) -> None:
+        self._validating.__exit__(None, None, None)
+        self._validating = None
+        measures = self._valid_sums.measures()
+        self._valid = {"loss": self._valid_loss / self._valid_structures, **measures}
+        self.rate.validated(self._valid[self.config.train.measure])
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Close the epoch (or the part of one before a stop) and return its row of metrics; errors in eV and Å."""
+        elapsed = self.clock.elapsed
+        row: dict[str, float] = {"epoch": self.epoch, "updates": self.updates, "elapsed_s": elapsed}
+        row["step_ms"] = 1000.0 * statistics.median(self._step_times) if self._step_times else math.nan
+        row["learning_rate"] = self.rate_now
+        row["train_loss"] = self._train_loss / max(1, self._train_batches)
+        row |= {f"train_{k}": v for k, v in self._train_sums.measures().items()}
+        row |= {f"valid_{k}": v for k, v in self._valid.items()}
+        self.row = row
+        if self.position >= self.progress.updates_per_epoch:
+            self.epoch, self.position = self.epoch + 1, 0
+        self._reset_sums()
+        return row
+
+    def _reset_sums(self) -> None:
+        self._train_sums, self._train_loss, self._train_batches = ErrorSums(), 0.0, 0
+        self._valid = {}
+        self._step_times: list[float] = []
+        self._step_end = time.perf_counter()
+        self.rate_now = math.nan
+
+    @property
+    def measure(self) -> float | None:
+        """The validation measure of the last row, if it has one."""
+        return self.row.get(f"valid_{self.config.train.measure}")
+
+    def running_errors(self) -> dict[str, float]:
+        """Errors on the training batches of this epoch so far; eV, Å."""
+        return self._train_sums.measures()
+
+    def averaged_state(self) -> dict[str, Tensor]:
+        """A copy of the potential's tensors with the averaged weights."""
+        with self.average.applied(self.optimizer):
+            return {k: v.detach().cpu().clone() for k, v in self.potential.state_dict().items()}
+
+    def training_state(self) -> dict[str, Any]:
+        """All that an exact continuation needs, as plain data and tensors."""
+        return {
+            "potential": self.potential.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "rate": self.rate.state_dict(),
+            "updates": self.updates,
+            "epoch": self.epoch,
+            "position": self.position,
+            "elapsed": self.clock.elapsed,
+            "best": self.best,
+            "train_sums": self._train_sums.sums,
+            "train_loss": self._train_loss,
+            "train_batches": self._train_batches,
+            "random": random_state(),
+        }
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `training_state`, into a module made from the same configuration."""
+        self.potential.load_state_dict(state["potential"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.rate.load_state_dict(state["rate"])
+        self.updates, self.epoch, self.position, self.best = (state[k] for k in ("updates", "epoch", "position", "best"))
+        self.clock.before = state["elapsed"]
+        self._train_sums.sums = dict(state["train_sums"])
+        self._train_loss, self._train_batches = state["train_loss"], state["train_batches"]
+        set_random_state(state["random"])
+
+
+def random_state() -> dict[str, Any]:
+    """States of the generators of Python, numpy and torch, as plain data and tensors."""
+    version, numbers, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """The inverse of `random_state`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

@@ -1,0 +1,185 @@
+"""One training run, from a configuration to its folder."""
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from equipot.errors import UserError
+from equipot.model import load_model
+from equipot.model.file import check_device, write_whole
+from equipot.train.callbacks import BEST, LAST, METRICS, CatchInterrupt, Interrupted, RunFiles, Stop, TensorBoard, write_bad_batch
+from equipot.train.checkpoint import fingerprint, load_checkpoint
+from equipot.train.config import RunConfig
+from equipot.train.config_file import write_config
+from equipot.train.datamodule import Batches, TrainingData
+from equipot.train.evaluation import Evaluation, evaluate_frames
+from equipot.train.metrics import MetricsFile
+from equipot.train.module import NotFinite, TrainingModule
+from equipot.train.progress import ShowProgress, clock
+from equipot.train.setup import Prepared, make_potential, prepare
+
+log = logging.getLogger("equipot.train")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves: its folder, the last row of metrics, and the errors on the test sets."""
+
+    folder: Path
+    row: dict[str, float]
+    evaluations: dict[str, Evaluation]
+
+
+def train(config: RunConfig, resume: bool = False, overwrite: bool = False, callbacks: list[pl.Callback] | None = None) -> Result:
+    """Train as the configuration says, or go on where the run in its folder stopped.
+
+    Raises UserError for mistakes (nothing is written then, but for a loss that is not finite: its batch is named in nan_batch.json) and
+    Interrupted when asked to stop.
+    """
+    folder = Path(config.out)
+    _free(folder, resume, overwrite)
+    device = _device(config)
+    if config.train.threads is not None:
+        torch.set_num_threads(config.train.threads)
+    prepared = prepare(config)
+    module, data = build(config, prepared)
+    mark = fingerprint(prepared, module)
+    if resume:
+        load_checkpoint(folder / LAST, module, mark)
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = _log_file(folder, resume)
+    try:
+        _introduce(config, prepared, module, folder)
+        _fit(config, prepared, module, data, folder, mark, device, callbacks or [])
+        evaluations = evaluate_tests(folder, prepared, device)
+    finally:
+        logging.getLogger("equipot").removeHandler(handler)
+        handler.close()
+    return Result(folder, module.row, evaluations)
+
+
+def build(config: RunConfig, prepared: Prepared) -> tuple[TrainingModule, TrainingData]:
+    """The Lightning module and data module of a run."""
+    batches = Batches(prepared.train, config.train.batch_size, config.train.seed)
+    held = Batches(prepared.validation, config.train.valid_batch_size) if prepared.validation else None
+    module = TrainingModule(make_potential(prepared.spec, config), config, batches.n_batches)
+    return module, TrainingData(batches, held, module)
+
+
+def _free(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raises UserError where a run would be overwritten, or there is none to resume."""
+    if resume and not (folder / LAST).is_file():
+        raise UserError(f"{folder}: there is no {LAST} to resume from: leave --resume out to start this run")
+    if not resume and not overwrite and ((folder / LAST).exists() or (folder / BEST).exists()):
+        raise UserError(f"{folder}: holds a run already: go on with it by --resume, replace it by --overwrite, or set another out")
+
+
+def _device(config: RunConfig) -> str:
+    if config.train.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(config.train.device)
+    return config.train.device
+
+
+def _log_file(folder: Path, resume: bool) -> logging.Handler:
+    handler = logging.FileHandler(folder / "run.log", mode="a" if resume else "w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setLevel(logging.DEBUG)
+    logger = logging.getLogger("equipot")
+    logger.addHandler(handler)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.DEBUG)
+    return handler
+
+
+def _introduce(config: RunConfig, prepared: Prepared, module: TrainingModule, folder: Path) -> None:
+    """Write what is known before the first update, and say it."""
+    write_config(config, folder / "config.yaml")
+    write_whole(folder / "split.json", json.dumps(prepared.split_record(), indent=0).encode())
+    n_valid = len(prepared.validation) if prepared.validation else 0
+    log.info("%s", prepared.references.message)
+    for finding in prepared.report.warnings:
+        log.warning("%s", finding)
+    sizes = f"{len(prepared.train)} structures to train on, {n_valid} for validation, {sum(map(len, prepared.tests.values()))} for tests"
+    n_weights = sum(p.numel() for p in module.weights)
+    log.info("%s; %s with %d weights, %s; into %s", sizes, prepared.spec.preset, n_weights, config.train.dtype, folder)
+
+
+def _fit(
+    config: RunConfig,
+    prepared: Prepared,
+    module: TrainingModule,
+    data: TrainingData,
+    folder: Path,
+    mark: dict[str, Any],
+    device: str,
+    extra: list[pl.Callback],
+) -> None:
+    metrics = MetricsFile(folder / METRICS, module.updates)
+    files = RunFiles(folder, prepared.provenance(config), mark, metrics, config.train.checkpoint_seconds)
+    interrupt, shown = CatchInterrupt(files), ShowProgress()
+    stop = Stop(config.train.validate_every, config.train.patience)
+    trainer = make_trainer(device, [files, stop, TensorBoard(folder), shown, *extra, interrupt], prepared.validation is not None)
+    if module.progress.is_over(module.updates, module.clock.elapsed):
+        log.info("this run was over already: raise train.max_time or train.max_epochs to go on")
+        return
+    try:
+        trainer.fit(module, datamodule=data)
+        log.info("trained for %s, %d updates%s", clock(module.clock.elapsed), module.updates, f" ({stop.reason})" if stop.reason else "")
+    except NotFinite as error:
+        _stop_at_bad_batch(folder, prepared, module, error)
+    except Interrupted:
+        log.info("interrupted after %d updates; the state is in %s", module.updates, folder / LAST)
+        raise
+    finally:
+        shown.close()
+        interrupt.restore()
+
+
+def _stop_at_bad_batch(folder: Path, prepared: Prepared, module: TrainingModule, error: NotFinite) -> None:
+    sources = [prepared.train.frames[i].source for i in error.places]
+    write_bad_batch(folder / "nan_batch.json", module, error.what, error.value, sources)
+    kept = f"; {folder / LAST} holds the last good state" if (folder / LAST).exists() else ""
+    raise UserError(
+        f"{folder}: the {error.what} became {error.value} in update {module.updates} (epoch {module.epoch}); the frames of its batch are in "
+        f"nan_batch.json, the first is {sources[0]}{kept}: look at their labels, or lower train.learning_rate"
+    ) from None
+
+
+def make_trainer(device: str, callbacks: list[pl.Callback], validate: bool) -> pl.Trainer:
+    """A Lightning trainer without what this package does itself."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    kind, _, index = device.partition(":")
+    return pl.Trainer(
+        accelerator="gpu" if kind == "cuda" else "cpu",
+        devices=[int(index)] if index else 1,
+        max_epochs=-1,
+        limit_val_batches=1.0 if validate else 0,
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        inference_mode=False,
+        use_distributed_sampler=False,
+    )
+
+
+def evaluate_tests(folder: Path, prepared: Prepared, device: str) -> dict[str, Evaluation]:
+    """Errors of the best model on the test sets, also as evaluation.json."""
+    if not prepared.tests or not (folder / BEST).is_file():
+        return {}
+    potential = load_model(folder / BEST, device=device)
+    found = {name: evaluate_frames(potential, frames) for name, frames in prepared.tests.items()}
+    content = {name: evaluation.to_dict() for name, evaluation in found.items()}
+    write_whole(folder / "evaluation.json", json.dumps(content, indent=1).encode())
+    return found

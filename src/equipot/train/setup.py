@@ -1,0 +1,201 @@
+"""From a configuration to what is trained: data read and checked, and the spec filled in from them."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equipot.data.dataset import DataSet
+from equipot.data.elements import separate_isolated
+from equipot.data.findings import Report
+from equipot.data.frame import Frame, elements_of, to_numbers
+from equipot.data.labels import Keys
+from equipot.data.preflight import preflight
+from equipot.data.readers import read_frames, resolve
+from equipot.data.references import References, reference_energies
+from equipot.data.split import INDEX_SUFFIXES, split
+from equipot.data.statistics import Statistics, statistics
+from equipot.data.units import Units
+from equipot.errors import UserError
+from equipot.model import Potential
+from equipot.spec import EnergySpec, LayerSpec, ModelSpec, NormaliserSpec
+from equipot.train.config import DataConfig, Files, RunConfig
+from equipot.train.datamodule import with_stand_in_cells
+from equipot.train.loss import Loss
+from equipot.train.model_config import build_spec
+
+log = logging.getLogger("equipot.train")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a training starts from."""
+
+    spec: ModelSpec
+    train: DataSet
+    validation: DataSet | None
+    tests: dict[str, list[Frame]]
+    references: References
+    statistics: Statistics
+    report: Report
+    hashes: dict[str, str]  # sha256 of every file, by the name it was given
+
+    def provenance(self, config: RunConfig) -> dict[str, Any]:
+        """What the model file keeps of where the model comes from."""
+        return {
+            "name": config.name,
+            "config": config.model_dump(mode="json"),
+            "data": self.hashes,
+            "n_train": len(self.train),
+            "n_validation": len(self.validation) if self.validation else 0,
+            "references": {"kind": self.references.kind, "energies": self.references.energies},
+            "statistics": self.statistics.to_dict(),
+            "torch": str(torch.__version__),
+        }
+
+    def split_record(self) -> dict[str, list[str]]:
+        """Which frame went where."""
+        return {
+            "train": [f.source for f in self.train.frames],
+            "validation": [f.source for f in self.validation.frames] if self.validation else [],
+        }
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Read and check the data and fill the spec in. Raises UserError for every mistake, before any training."""
+    spec, loss = build_spec(config.model), Loss(config.loss)
+    train, validation, tests, isolated = _read(config)
+    references = reference_energies(train, isolated, config.data.reference_energies)
+    report = preflight([*train, *isolated], validation, tests, _requested(loss), references)
+    report.raise_errors()
+    _measurable(config, loss, validation)
+    elements = to_numbers(elements_of(train))
+    training = DataSet(_weighted(train, config), elements, spec.cutoff)
+    held = DataSet(_weighted(validation, config), elements, spec.cutoff) if validation else None
+    found = statistics(training, references)
+    if loss.needs_stress:
+        training, held = with_stand_in_cells(training), with_stand_in_cells(held) if held else None
+    return Prepared(fill_spec(spec, elements, references, found), training, held, tests, references, found, report, _hashes(config.data))
+
+
+def make_potential(spec: ModelSpec, config: RunConfig) -> Potential:
+    """The untrained potential of a filled spec."""
+    return Potential(spec, dtype=DTYPES[config.train.dtype], seed=config.train.seed, backend=config.train.backend)
+
+
+def _read(config: RunConfig) -> tuple[list[Frame], list[Frame], dict[str, list[Frame]], list[Frame]]:
+    """Training, validation and test frames, and isolated atoms."""
+    data = config.data
+    how = Keys(**data.keys.model_dump()), Units(**data.units.model_dump())
+    frames, isolated = separate_isolated(read_frames(data.train, *how))
+    if data.isolated_atoms:
+        apart = separate_isolated(read_frames(data.isolated_atoms, *how))
+        if apart[0]:
+            raise UserError(f"data.isolated_atoms: {apart[0][0].source} is a structure of {apart[0][0].n_atoms} atoms, not an isolated atom")
+        isolated += apart[1]
+    if not frames:
+        raise UserError(f"data.train: {data.train} holds no structures (isolated atoms do not count): name a file that does")
+    if isinstance(data.validation, str) and not data.validation.endswith(INDEX_SUFFIXES):
+        train = _first(frames, data.n_train, config.train.seed)
+        validation = separate_isolated(read_frames(data.validation, *how))[0]
+    else:
+        chosen, held = split(frames, data.validation, config.train.seed, data.n_train)
+        train, validation = [frames[i] for i in chosen], [frames[i] for i in held]
+    return train, validation, {name: read_frames(files, *how) for name, files in data.test_sets().items()}, isolated
+
+
+def _first(frames: list[Frame], n_train: int | None, seed: int) -> list[Frame]:
+    return [frames[i] for i in split(frames, 0, seed, n_train)[0]]
+
+
+def _requested(loss: Loss) -> set[str]:
+    weights = loss.config
+    energy = bool(weights.energy) or any(s.energy for s in weights.schedule)
+    return {n for n, on in (("energy", energy), ("forces", loss.needs_forces), ("stress", loss.needs_stress)) if on}
+
+
+def _measurable(config: RunConfig, loss: Loss, validation: list[Frame]) -> None:
+    """Raises UserError where the validation set lacks the labels of the measure that decides what is best."""
+    measure = config.train.measure
+    if measure == "loss" or not validation:
+        return
+    label = next(n for n in ("energy", "forces", "stress") if measure.startswith(n))
+    if all(getattr(f, label) is None for f in validation) or (label == "stress" and not loss.needs_stress):
+        raise UserError(f"train.measure is {measure}, but validation has no {label} to compare with: choose another measure")
+    if label == "forces" and not loss.needs_forces:
+        raise UserError(f"train.measure is {measure}, but loss.forces is 0: choose another measure")
+
+
+def _weighted(frames: Sequence[Frame], config: RunConfig) -> list[Frame]:
+    """Frames with the weight of their config_type."""
+    kinds = config.loss.config_types
+    for kind in kinds:
+        if frames and not any(f.config_type == kind for f in frames):
+            log.warning("loss.config_types: no structure of %s has config_type %s", frames[0].file, kind)
+    return [replace(f, weight=f.weight * kinds[f.config_type]) if f.config_type in kinds else f for f in frames]
+
+
+def fill_spec(spec: ModelSpec, elements: list[int], references: References, found: Statistics) -> ModelSpec:
+    """The spec with elements, E0, scale, shift and numbers of neighbours of the training data where it leaves them open."""
+    energy = spec.energy
+    filled = EnergySpec(
+        e0=tuple(float(e) for e in references.as_array(elements)) if energy.e0 is None else energy.e0,
+        scale=_scale(found) if energy.scale is None else energy.scale,
+        shift=_known(found.mean_interaction, 0.0) if energy.shift is None else energy.shift,
+        train_scale=energy.train_scale,
+        train_shift=energy.train_shift,
+    )
+    layers = tuple(replace(layer, normaliser=_normaliser(layer, elements, found)) for layer in spec.layers)
+    return replace(spec, elements=tuple(elements), energy=filled, layers=layers)
+
+
+def _scale(found: Statistics) -> float:
+    return _known(found.rms_forces, _known(found.std_interaction, 1.0))
+
+
+def _known(value: float, otherwise: float) -> float:
+    """`value` unless it is unknown (NaN) or zero."""
+    return value if value == value and value != 0.0 else otherwise
+
+
+def _normaliser(layer: LayerSpec, elements: list[int], found: Statistics) -> NormaliserSpec:
+    normaliser = layer.normaliser
+    if normaliser.kind not in ("mean", "sqrt") or normaliser.value is not None:
+        return normaliser
+    if not found.mean_neighbours:
+        raise UserError("no two atoms of the training data are closer than model.cutoff: enlarge it")
+    if normaliser.per == "all":
+        return replace(normaliser, value=found.mean_neighbours)
+    by_element = found.neighbours_by_element
+    return replace(normaliser, value=tuple(by_element.get(s) or found.mean_neighbours for s in _symbols(elements)))
+
+
+def _symbols(elements: list[int]) -> list[str]:
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[z] for z in elements]
+
+
+def _hashes(data: DataConfig) -> dict[str, str]:
+    """sha256 of every file or folder the data come from."""
+    named: list[Files] = [data.train, *data.test_sets().values()]
+    named += [data.validation] if isinstance(data.validation, str) else []
+    named += [data.isolated_atoms] if data.isolated_atoms else []
+    names = [name for files in named for name in ([files] if isinstance(files, str) else files)]
+    return {name: _hash(Path(name) if name.endswith(INDEX_SUFFIXES) else resolve(name)[0]) for name in dict.fromkeys(names)}
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
