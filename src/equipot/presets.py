@@ -77,12 +77,13 @@ def nequip_linear(
     hidden = str(Irreps.uniform(n_channels, l_max if l_features is None else l_features, parity))
 
     def layer(index: int) -> LayerSpec:
+        last = index == n_layers - 1
         return LayerSpec(
-            irreps=hidden,
+            irreps=f"{n_channels}x0e" if last else hidden,
             l_max=l_max,
             radial=RadialWeightsSpec(widths=tuple(radial_mlp)),
             self_connection="element_residual",
-            readout=ReadoutSpec(widths=(16,), activation="identity") if index == n_layers - 1 else None,
+            readout=ReadoutSpec(widths=(16,), activation="identity") if last else None,
         )
 
     return ModelSpec(
@@ -109,18 +110,21 @@ def botnet(
 ) -> ModelSpec:
     """BOTNet: body-ordered; the first layer's message is selected by element, later ones add an element-dependent residual; every layer has a readout.
 
+    The last layer keeps scalars alone: its readout sees nothing else, so this is the published function with fewer parameters.
+
     radial "element": in every layer a table of linear weights per element of the sender instead of an MLP.
     """
     hidden = str(Irreps.uniform(n_channels, l_max if l_features is None else l_features, parity))
     weights = RadialWeightsSpec(widths=tuple(radial_mlp)) if radial == "agnostic" else RadialWeightsSpec(kind="linear", widths=(), elements="sender")
 
     def layer(index: int) -> LayerSpec:
+        last = index == n_layers - 1
         return LayerSpec(
-            irreps=hidden,
+            irreps=f"{n_channels}x0e" if last else hidden,
             l_max=l_max,
             radial=weights,
             self_connection="element_residual" if index else "selector",
-            readout=ReadoutSpec(widths=(16,)) if index == n_layers - 1 else ReadoutSpec(),
+            readout=ReadoutSpec(widths=(16,)) if last else ReadoutSpec(),
         )
 
     return ModelSpec(

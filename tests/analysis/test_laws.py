@@ -77,7 +77,7 @@ def test_a_declared_class_is_what_is_tested():
     """A model that only claims C1 may have a slope that jumps, one that says it jumps is not blamed at all."""
     context = Context(broken.small_potential(kind=broken.JumpingSlope))
     assert not CHECKS["cutoff"](context).passed
-    import equipot.analysis.checks.locality as locality
+    from equipot.analysis.checks import locality
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(locality, "smoothness", lambda spec: "C1")

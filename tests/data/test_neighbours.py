@@ -112,6 +112,18 @@ def test_atom_exactly_at_the_cutoff():
     assert neighbour_graph([[0.3, 0.4, 0.5]], [0], 4.0 * np.eye(3), True, 4.0001).n_edges == 6
 
 
+def test_tensors_are_taken_too():
+    rng = np.random.default_rng(7)
+    cell, positions = CELLS["cubic"], rng.uniform(0, 8, (6, 3))
+    tensors = (
+        torch.from_numpy(positions).requires_grad_(),
+        torch.zeros(6, dtype=torch.int64),
+        torch.from_numpy(cell),
+        torch.ones(3, dtype=bool),
+    )
+    same(neighbour_graph(*tensors, 4.0), neighbour_graph(positions, np.zeros(6), cell, True, 4.0))
+
+
 def test_no_neighbours_and_one_atom():
     for pbc, cell in ((False, np.zeros((3, 3))), (True, 50 * np.eye(3))):
         graph = neighbour_graph([[1.0, 2.0, 3.0]], [2], cell, pbc, 5.0)

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 
     from equipot.analysis.checks import Result
 
-MARKS = {(True, "law"): "[green]pass[/]", (True, "behaviour"): "[green]pass[/]", (False, "law"): "[bold red]FAIL[/]", (False, "behaviour"): "[yellow]warn[/]"}
+MARKS = {
+    (True, "law"): "[green]pass[/]",
+    (True, "behaviour"): "[green]pass[/]",
+    (False, "law"): "[bold red]FAIL[/]",
+    (False, "behaviour"): "[yellow]warn[/]",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -22,14 +27,16 @@ def check(
     model: Annotated[Path, typer.Argument(help="A model file, NAME.equipot.", show_default=False)],
     data: Annotated[list[str], typer.Option(help="Real structures to examine it on, e.g. test data; equipot:NAME is a packaged set.")] = [],  # noqa: B006
     strict: Annotated[bool, typer.Option("--strict", help="Behaviours that fail count as failures too.")] = False,
-    json_file: Annotated[str, typer.Option("--json", help="Write the results as JSON to this file; - is standard output.", metavar="FILE")] = "",
+    json_file: Annotated[
+        str, typer.Option("--json", help="Write the results as JSON to this file; - is standard output.", metavar="FILE")
+    ] = "",
     only: Annotated[list[str], typer.Option(help="Run this check only; may be given several times.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Of the random structures, rotations and displacements.")] = 0,
 ) -> None:
     """Check a model against physics: symmetry, derivatives, locality, precision, and how it behaves. Exit status 1 if a law fails."""
     from rich.console import Console
 
-    from equipot.analysis.checks import Context, iterate_checks, passed
+    from equipot.analysis.checks import Context, iterate_checks, passed, summary
     from equipot.analysis.files import require_folder, write_json
     from equipot.data.readers import read_frames
     from equipot.model import load_model, read_header
@@ -47,23 +54,9 @@ def check(
         console.print(table(results, f"{model}"))
         console.print(verdict(results, strict, bool(frames)))
     if json_file:
-        write_json(json_file, summary(str(model), results, strict))
+        write_json(json_file, summary(results, str(model), strict))
     if not good:
         raise typer.Exit(1)
-
-
-def summary(model: str, results: "list[Result]", strict: bool = False) -> dict:
-    """What `--json` writes."""
-    from equipot import __version__
-    from equipot.analysis.checks import passed
-
-    return {
-        "model": model,
-        "equipot": __version__,
-        "strict": strict,
-        "passed": passed(results, strict),
-        "results": [r.to_dict() for r in results],
-    }
 
 
 def table(results: "list[Result]", title: str) -> "Table":
@@ -74,14 +67,14 @@ def table(results: "list[Result]", title: str) -> "Table":
     view.add_column("")
     view.add_column("check", no_wrap=True)
     view.add_column("value", justify="right", no_wrap=True)
-    view.add_column("limit", justify="right", no_wrap=True)
+    view.add_column("limit", justify="right")
     view.add_column("what was seen", overflow="fold")
     kind = ""
     for r in results:
         if r.kind != kind:
             kind = r.kind
             view.add_section()
-        view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}", f"{r.threshold:.0e}", f"{r.message} [dim]({r.unit})[/]")
+        view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}", f"{r.threshold:.0e}\n[dim]{r.unit}[/]", r.message)
     return view
 
 

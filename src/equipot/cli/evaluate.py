@@ -26,9 +26,15 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, NAME.equipot.", show_default=False)],
-    data: Annotated[list[str], typer.Argument(help="Files or folders; FILE@0:100 takes a slice, equipot:NAME a packaged set.", show_default=False)],
-    json_file: Annotated[str, typer.Option("--json", help="Write the errors as JSON to this file; - is standard output.", metavar="FILE")] = "",
-    predictions: Annotated[Path | None, typer.Option(help="Write all frames with their predictions as extended xyz.", metavar="FILE")] = None,
+    data: Annotated[
+        list[str], typer.Argument(help="Files or folders; FILE@0:100 takes a slice, equipot:NAME a packaged set.", show_default=False)
+    ],
+    json_file: Annotated[
+        str, typer.Option("--json", help="Write the errors as JSON to this file; - is standard output.", metavar="FILE")
+    ] = "",
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write all frames with their predictions as extended xyz.", metavar="FILE")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Structures computed at once.")] = 16,
     dtype: Annotated[str, typer.Option(help="float32 or float64; default: as trained.")] = "",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

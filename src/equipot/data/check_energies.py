@@ -10,7 +10,7 @@ from equipot.data.references import References
 
 GAP = 0.05  # eV/atom, the least jump worth a word between frames of one composition; 900 K of heat is 0.1 but has spread
 GAP_IN_SPREADS = 8.0  # the jump over the spread on either side of it
-DEEPEST, HIGHEST = -12.0, 2.0  # eV/atom; solids and molecules bind by at most 9 (tungsten)
+DEEPEST, HIGHEST = -10.0, 2.0  # eV/atom; solids and molecules bind by at most 9 (tungsten)
 
 
 def check(parts: list[Part], references: References | None) -> list[Finding]:

@@ -122,9 +122,9 @@ class _State:
     """Positions, cell and periodicity as checked arrays of our own."""
 
     def __init__(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> None:
-        self.positions = np.array(positions, dtype=np.float64).reshape(-1, 3)
-        self.cell = np.array(cell, dtype=np.float64).reshape(3, 3)
-        self.pbc = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
+        self.positions = _own(positions, np.float64).reshape(-1, 3)
+        self.cell = _own(cell, np.float64).reshape(3, 3)
+        self.pbc = np.broadcast_to(_own(pbc, bool), (3,)).copy()
         if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
             raise UserError("positions or cell are NaN or infinite: the structure is damaged, or a simulation has blown up")
         used = self.cell[self.pbc]
@@ -139,8 +139,8 @@ class _Limit:
         self.cutoff = float(cutoff)
         if not 0.0 < self.cutoff < float("inf"):
             raise UserError(f"cutoff {cutoff} must be a positive length in Å")
-        self.species = np.array(species, dtype=np.int64).reshape(-1)
-        self.pair = None if pair_cutoff is None else np.array(pair_cutoff, dtype=np.float64)
+        self.species = _own(species, np.int64).reshape(-1)
+        self.pair = None if pair_cutoff is None else _own(pair_cutoff, np.float64)
         if self.pair is not None and not ((self.pair >= 0.0) & (self.pair <= self.cutoff + 1e-12)).all():
             raise UserError(f"pair cutoffs must lie between 0 and the cutoff {self.cutoff} Å")
 
@@ -149,6 +149,11 @@ class _Limit:
         if self.pair is None:
             return squared < self.cutoff**2
         return squared < self.pair[self.species[receiver], self.species[sender]] ** 2
+
+
+def _own(value: ArrayLike, dtype: type) -> np.ndarray:
+    """A copy as an array, also of a tensor on any device."""
+    return np.array(value.detach().cpu().numpy() if isinstance(value, Tensor) else value, dtype=dtype)
 
 
 def _pairs(state: _State, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

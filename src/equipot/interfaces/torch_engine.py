@@ -18,6 +18,8 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, potential: Potential, device: str = "cpu", skin: float = 1.0) -> None:
+        if not 0.0 <= skin < float("inf"):
+            raise UserError(f"skin {skin} must be zero or positive (Å)")
         self.potential = potential
         self.device = device
         self.skin = skin

@@ -115,6 +115,8 @@ def _product(layer: LayerSpec, density: Irreps, update: Irreps, n_elements: int,
 
 
 def _self_connection(kind: str, features: Irreps, update: Irreps, width: int, ops: Ops) -> nn.Module:
+    if not any(features.find(b.l, b.p) for b in update):
+        return NoSelf()
     if kind == "residual":
         return Residual(IrrepsLinear(features, update, ops))
     if kind == "element_residual":

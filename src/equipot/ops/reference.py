@@ -53,28 +53,26 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
     another, row-major; species (N,) int64 or None. An output irrep that is absent from the input gives zeros.
     Returns (N, irreps_out.dim).
     """
-    n = x.shape[0]
-    parts, w_start = [], 0
+    if species is not None:
+        # atoms grouped by element: whole slices with one matrix each, then back to their order
+        order = torch.argsort(species, stable=True)
+        groups = x.index_select(0, order).split(torch.bincount(species, minlength=weight.shape[0]).tolist())
+        parts = [irreps_linear(group, w, irreps_in, irreps_out) for group, w in zip(groups, weight.unbind(0), strict=True)]
+        return torch.cat(parts).index_select(0, torch.argsort(order))
+    n, w_start = x.shape[0], 0
+    columns = x.split([b.dim * b.mul for b in irreps_in], dim=1)
+    blocks = {(b.l, b.p): c.reshape(n, b.dim, b.mul) for b, c in zip(irreps_in, columns, strict=True)}
+    parts = []
     for out in irreps_out:
-        block = irreps_in.find(out.l, out.p)
+        block = blocks.get((out.l, out.p))
         if block is None:
             parts.append(x.new_zeros(n, out.dim * out.mul))
             continue
-        x_nmk = x[:, block.start : block.stop].reshape(n, block.dim, block.mul)
-        size = block.mul * out.mul
-        w = weight[..., w_start : w_start + size].reshape(*weight.shape[:-1], block.mul, out.mul)
+        size = block.shape[2] * out.mul
+        w = weight[w_start : w_start + size].reshape(block.shape[2], out.mul)
         w_start += size
-        parts.append((x_nmk @ w if species is None else _per_element(x_nmk, w, species)).reshape(n, out.dim * out.mul))
+        parts.append((block @ w).reshape(n, out.dim * out.mul))
     return torch.cat(parts, dim=1)
-
-
-def _per_element(x_nmk: Tensor, w_zkq: Tensor, species: Tensor) -> Tensor:
-    """Each element's rows times that element's matrix; gathers rows by element, so no (N, K, K') array of weights exists."""
-    out = x_nmk.new_zeros(x_nmk.shape[0], x_nmk.shape[1], w_zkq.shape[2])
-    for z in range(w_zkq.shape[0]):
-        rows = torch.nonzero(species == z).squeeze(1)
-        out = out.index_add(0, rows, x_nmk.index_select(0, rows) @ w_zkq[z])
-    return out
 
 
 def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Tensor | None = None) -> Tensor:

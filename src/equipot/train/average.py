@@ -19,6 +19,10 @@ class Average:
         self.parameters, self.decay, self.n = list(parameters), decay, 0
         self.values = [p.detach().clone() for p in self.parameters] if decay is not None else []
 
+    def to(self, device: torch.device) -> None:
+        """Go where the weights are."""
+        self.values = [v.to(device) for v in self.values]
+
     @torch.no_grad()
     def update(self) -> None:
         """Take the current weights in."""

@@ -1,7 +1,7 @@
 """What happens around the updates: the end of a run, its files, Ctrl-C."""
 
 import json
-import math
+import logging
 import signal
 import threading
 import time
@@ -17,7 +17,8 @@ from equipot.train.checkpoint import save_checkpoint
 from equipot.train.metrics import MetricsFile
 from equipot.train.module import TrainingModule
 
-BEST, LAST, METRICS = "best.equipot", "last.ckpt", "metrics.csv"
+log = logging.getLogger("equipot.train")
+BEST, LAST, METRICS, BAD_BATCH = "best.equipot", "last.ckpt", "metrics.csv", "nan_batch.json"
 
 
 class Interrupted(Exception):
@@ -28,24 +29,18 @@ class Stop(pl.Callback):
     """Ends the run when its time, epochs or updates are over, or nothing has become better for `patience` validations."""
 
     def __init__(self, validate_every: int, patience: int | None):
-        self.validate_every, self.patience, self.waited, self.best = validate_every, patience, 0, math.inf
-        self.reason = ""
+        self.validate_every, self.patience, self.reason = validate_every, patience, ""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         due = (module.epoch + 1) % self.validate_every == 0
         trainer.check_val_every_n_epoch = 1 if due else 2**31
-        module.finish_now = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TrainingModule, *_: Any) -> None:
         if module.progress.is_over(module.updates, module.clock.elapsed):
             trainer.should_stop, trainer.check_val_every_n_epoch = True, 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        measure = module.measure
-        if self.patience is None or measure is None:
-            return
-        self.best, self.waited = (measure, 0) if measure < self.best else (self.best, self.waited + 1)
-        if self.waited >= self.patience:
+        if self.patience is not None and module.waited >= self.patience:
             self.reason = f"no progress in {self.patience} validations"
             trainer.should_stop = True
 
@@ -65,25 +60,27 @@ class RunFiles(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         row = module.finish_epoch()
         self.metrics.add(row)
-        measure = module.measure
-        if measure is not None and measure < module.best:
-            module.best, self.pending = measure, (module.averaged_state(), row)
-        elif trainer.limit_val_batches == 0:
+        if module.improved() or trainer.limit_val_batches == 0:
             self.pending = (module.averaged_state(), row)
         if time.monotonic() - self.written >= self.seconds:
             self.write(module)
 
     def write(self, module: TrainingModule) -> None:
         """Bring the best model and the checkpoint up to date, in this order: a checkpoint never knows a better model than the file."""
-        if self.pending is not None:
-            state, row = self.pending
-            facts = {"epoch": row["epoch"], "updates": row["updates"], "elapsed_s": round(row["elapsed_s"], 1)}
-            errors = {k: v for k, v in row.items() if k.startswith(("train_", "valid_"))}
-            trained = datetime.now(UTC).isoformat(timespec="seconds")
-            save_model(module.potential, self.folder / BEST, {**self.provenance, **facts, "metrics": errors, "trained": trained}, state)
-            self.pending = None
+        self.write_best(module)
         save_checkpoint(self.folder / LAST, module, self.mark)
         self.written = time.monotonic()
+
+    def write_best(self, module: TrainingModule) -> None:
+        """Bring the best model up to date."""
+        if self.pending is None:
+            return
+        state, row = self.pending
+        facts = {"epoch": row["epoch"], "updates": row["updates"], "elapsed_s": round(row["elapsed_s"], 1)}
+        errors = {k: v for k, v in row.items() if k.startswith(("train_", "valid_"))}
+        trained = datetime.now(UTC).isoformat(timespec="seconds")
+        save_model(module.potential, self.folder / BEST, {**self.provenance, **facts, "metrics": errors, "trained": trained}, state)
+        self.pending = None
 
     def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         self.write(module)
@@ -111,34 +108,39 @@ class CatchInterrupt(pl.Callback):
         self.before = {}
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TrainingModule, *_: Any) -> None:
-        self._leave(module)
+        self._leave(trainer, module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        self._leave(module)
+        self._leave(trainer, module)
 
-    def _leave(self, module: TrainingModule) -> None:
-        if self.asked:
+    def _leave(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if self.asked and not trainer.should_stop:
             self.files.write(module)
             raise Interrupted
 
 
 class TensorBoard(pl.Callback):
-    """The metrics of every epoch as TensorBoard events."""
+    """The metrics of every epoch as TensorBoard events, where tensorboard is installed."""
 
     def __init__(self, folder: Path):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.writer = None
+            log.info("no TensorBoard events: tensorboard is not installed")
+        else:
+            self.writer = SummaryWriter(str(folder))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if self.writer is None:
+            return
         for name, value in module.row.items():
             self.writer.add_scalar(name.replace("_", "/", 1) if name.startswith(("train_", "valid_")) else name, value, module.updates)
 
-    def on_exception(self, trainer: pl.Trainer, module: TrainingModule, exception: BaseException) -> None:
-        self.writer.close()
-
-    def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        self.writer.close()
+    def close(self) -> None:
+        """Write what is left."""
+        if self.writer is not None:
+            self.writer.close()
 
 
 def write_bad_batch(path: Path, module: TrainingModule, what: str, value: float, sources: list[str]) -> None:

@@ -49,7 +49,7 @@ class TrainingModule(pl.LightningModule):
         self.progress = Progress(config.train, updates_per_epoch)
         self.clock = Clock()
         self.updates = self.epoch = self.position = 0
-        self.best = math.inf
+        self.best, self.waited = math.inf, 0
         self.row: dict[str, float] = {}
         self._validating: Any = None
         self._valid: dict[str, float] = {}
@@ -64,6 +64,7 @@ class TrainingModule(pl.LightningModule):
         return self.progress.fraction(self.updates, self.clock.elapsed)
 
     def on_fit_start(self) -> None:
+        self.average.to(self.device)
         self.clock.start()
 
     def on_train_epoch_start(self) -> None:
@@ -150,10 +151,14 @@ class TrainingModule(pl.LightningModule):
         self._step_end = time.perf_counter()
         self.rate_now = math.nan
 
-    @property
-    def measure(self) -> float | None:
-        """The validation measure of the last row, if it has one."""
-        return self.row.get(f"valid_{self.config.train.measure}")
+    def improved(self) -> bool:
+        """Whether the last row is the best validation so far; counts those since the best."""
+        measure = self.row.get(f"valid_{self.config.train.measure}")
+        if measure is None:
+            return False
+        better = measure < self.best
+        self.best, self.waited = (measure, 0) if better else (self.best, self.waited + 1)
+        return better
 
     def running_errors(self) -> dict[str, float]:
         """Errors on the training batches of this epoch so far; eV, Å."""
@@ -176,6 +181,7 @@ class TrainingModule(pl.LightningModule):
             "position": self.position,
             "elapsed": self.clock.elapsed,
             "best": self.best,
+            "waited": self.waited,
             "train_sums": self._train_sums.sums,
             "train_loss": self._train_loss,
             "train_batches": self._train_batches,
@@ -188,7 +194,8 @@ class TrainingModule(pl.LightningModule):
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.rate.load_state_dict(state["rate"])
-        self.updates, self.epoch, self.position, self.best = (state[k] for k in ("updates", "epoch", "position", "best"))
+        for name in ("updates", "epoch", "position", "best", "waited"):
+            setattr(self, name, state[name])
         self.clock.before = state["elapsed"]
         self._train_sums.sums = dict(state["train_sums"])
         self._train_loss, self._train_batches = state["train_loss"], state["train_batches"]

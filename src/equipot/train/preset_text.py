@@ -1,46 +1,29 @@
 """A ready configuration for each preset, as text with comments."""
 
 import difflib
+from typing import Any
 
 from equipot.errors import UserError
-from equipot.presets import PRESETS
+from equipot.presets import PRESETS, preset_options
 
-_MODELS = {
-    "nequip": """\
-model:
-  preset: nequip
-  cutoff: 5.0          # Å
-  n_layers: 3          # 3 to 5; each layer sees a cutoff further
-  l_max: 2             # angular degree: 1 is fast, 2 good, 3 the most accurate
-  n_channels: 32       # 32 to 64
-  parity: natural      # natural | both: both parities cost twice
-  # any axis of the design space can follow, for example
-  # radial_basis: {n: 8, p: 6}
-  # layers: {radial: {widths: [64, 64]}}
-""",
-    "nequip_linear": """\
-model:
-  preset: nequip_linear   # NequIP without gates: body-ordered but for its radial functions
-  cutoff: 4.0             # Å
-  n_layers: 4             # body order grows with each layer
-  l_max: 2                # angular degree: 1 is fast, 2 good, 3 the most accurate
-  n_channels: 32          # 32 to 64
-  parity: natural         # natural | both: both parities cost twice
-  # any axis of the design space can follow, for example
-  # radial_basis: {n: 8, p: 6}
-""",
-    "botnet": """\
-model:
-  preset: botnet
-  cutoff: 4.0          # Å
-  n_layers: 4          # body order grows with each layer
-  l_max: 2             # angular degree: 1 is fast, 2 good, 3 the most accurate
-  n_channels: 32       # 32 to 80
-  parity: natural      # natural | both: both parities cost twice
-  radial: agnostic     # agnostic | element: radial weights per element
-  # any axis of the design space can follow, for example
-  # radial_basis: {n: 8, p: 6}
-""",
+# Sizes that train in an hour or two on a small machine; other arguments keep the preset's own values.
+_SIZES = {
+    "nequip": {"n_layers": 3, "l_max": 2, "n_channels": 32, "parity": "natural"},
+    "nequip_linear": {"n_layers": 4, "l_max": 2, "n_channels": 32, "parity": "natural"},
+    "botnet": {"n_layers": 4, "l_max": 2, "n_channels": 32, "parity": "natural"},
+}
+_COMMENTS = {
+    "cutoff": "Å",
+    "n_layers": "each layer sees a cutoff further",
+    "l_max": "degree of the harmonics: 1 is fast, 2 good, 3 the most accurate",
+    "l_features": "degree of the features; null: l_max",
+    "n_channels": "16 to 128: more is slower and more accurate",
+    "parity": "natural | both: both costs about twice",
+    "radial": "agnostic | element: radial weights shared, or per element",
+    "radial_mlp": "widths of the radial perceptron",
+    "n_bessel": "radial functions",
+    "correlation": "order of the products of the density",
+    "shift": "none | mean: add the mean energy per atom to every atom; then isolated_atom is free",
 }
 
 _REST = """\
@@ -68,8 +51,26 @@ train:
 
 def preset_config(name: str) -> str:
     """YAML of a configuration that needs only `data.train`; raises UserError for a preset that does not exist."""
-    if name not in _MODELS:
+    if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, 1)
-        raise UserError(f"{name!r} is not a preset: {f'did you mean {near[0]!r}?' if near else f'there are {', '.join(_MODELS)}'}")
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PRESETS)}"
+        raise UserError(f"{name!r} is not a preset: {hint}")
     head = f"# {name}: equipot train {name}.yaml data.train=frames.xyz\nname: {name}\n"
-    return head + _MODELS[name] + _REST
+    return head + _model(name) + _REST
+
+
+def _model(name: str) -> str:
+    """The model section, a line per argument of the preset."""
+    rows = [f"preset: {name}"]
+    for key, parameter in preset_options(name).items():
+        value = _yaml(_SIZES.get(name, {}).get(key, parameter.default))
+        comment = _COMMENTS.get(key)
+        rows.append(f"{f'{key}: {value}':<24} # {comment}" if comment else f"{key}: {value}")
+    rows.append("# any axis of the design space can follow, such as radial_basis: {p: 6} or layers: {radial: {activation: silu}}")
+    return "model:\n" + "".join(f"  {row}\n" for row in rows)
+
+
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

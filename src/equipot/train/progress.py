@@ -12,6 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from equipot.train.module import TrainingModule
 
 log = logging.getLogger("equipot.train")
+EPOCHS = logging.getLogger("equipot.epochs")
+"""Every epoch, for the run's log file; `log` has those that are shown."""
+EPOCHS.propagate = False
 
 
 def describe(row: dict[str, float]) -> str:
@@ -40,11 +43,13 @@ class ShowProgress(pl.Callback):
     """A bar with the errors of the moment and the time left; where there is no terminal, a line at most every `seconds`."""
 
     REFRESH = 0.5
+    PATIENCE = 60.0
 
     def __init__(self, terminal: bool | None = None, seconds: float = 10.0):
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
-        self.seconds, self.shown, self.drawn = seconds, 0.0, 0.0
+        self.seconds, self.shown, self.drawn = seconds, time.monotonic(), 0.0
         self.bar: Progress | None = None
+        self.started = False
 
     def on_train_start(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         if self.terminal:
@@ -55,29 +60,35 @@ class ShowProgress(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TrainingModule, *_: Any) -> None:
         now = time.monotonic()
-        if self.bar is None or now - self.drawn < self.REFRESH:
-            return
-        self.drawn = now
-        fraction = module.fraction
-        text = f"epoch {module.epoch} · {_errors(module.running_errors())}"
-        if found := _errors(module.row, "valid_"):
-            text += f" · valid {found}"
-        self.bar.update(self.task, completed=fraction, description=f"{text} · {clock(time_left(module))} left", refresh=True)
+        if self.bar is not None and now - self.drawn >= self.REFRESH:
+            self.drawn = now
+            self.bar.update(self.task, completed=module.fraction, description=_running(module), refresh=True)
+        elif self.bar is None and now - self.shown >= self.PATIENCE:
+            self.shown = now
+            log.info("update %d · %s", module.updates, _running(module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         now = time.monotonic()
         line = describe(module.row)
-        if self.bar is None and (now - self.shown >= self.seconds or trainer.should_stop):
-            self.shown = now
+        if self.bar is None and (now - self.shown >= self.seconds or trainer.should_stop or not self.started):
+            self.shown, self.started = now, True
             log.info("%s · %s left", line, clock(0.0 if trainer.should_stop else time_left(module)))
         else:
-            log.debug(line)
+            EPOCHS.info(line)
 
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def _running(module: TrainingModule) -> str:
+    """The errors of the moment and the time left."""
+    parts = [f"epoch {module.epoch}", _errors(module.running_errors())]
+    if found := _errors(module.row, "valid_"):
+        parts.append(f"valid {found}")
+    return " · ".join([*parts, f"{clock(time_left(module))} left"])
 
 
 def time_left(module: TrainingModule) -> float:

@@ -3,6 +3,8 @@
 import json
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from equipot.errors import UserError
 from equipot.model import load_model
 from equipot.model.file import check_device, write_whole
-from equipot.train.callbacks import BEST, LAST, METRICS, CatchInterrupt, Interrupted, RunFiles, Stop, TensorBoard, write_bad_batch
+from equipot.train.callbacks import BAD_BATCH, BEST, LAST, METRICS, CatchInterrupt, Interrupted, RunFiles, Stop, TensorBoard, write_bad_batch
 from equipot.train.checkpoint import fingerprint, load_checkpoint
 from equipot.train.config import RunConfig
 from equipot.train.config_file import write_config
@@ -21,7 +23,7 @@ from equipot.train.datamodule import Batches, TrainingData
 from equipot.train.evaluation import Evaluation, evaluate_frames
 from equipot.train.metrics import MetricsFile
 from equipot.train.module import NotFinite, TrainingModule
-from equipot.train.progress import ShowProgress, clock
+from equipot.train.progress import EPOCHS, ShowProgress, clock
 from equipot.train.setup import Prepared, make_potential, prepare
 
 log = logging.getLogger("equipot.train")
@@ -53,14 +55,12 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
     if resume:
         load_checkpoint(folder / LAST, module, mark)
     folder.mkdir(parents=True, exist_ok=True)
-    handler = _log_file(folder, resume)
-    try:
+    if not resume:
+        _clear(folder)
+    with logged(folder / "run.log", append=resume):
         _introduce(config, prepared, module, folder)
         _fit(config, prepared, module, data, folder, mark, device, callbacks or [])
         evaluations = evaluate_tests(folder, prepared, device)
-    finally:
-        logging.getLogger("equipot").removeHandler(handler)
-        handler.close()
     return Result(folder, module.row, evaluations)
 
 
@@ -80,6 +80,13 @@ def _free(folder: Path, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{folder}: holds a run already: go on with it by --resume, replace it by --overwrite, or set another out")
 
 
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left under the names that this one writes."""
+    for pattern in (BEST, LAST, METRICS, "evaluation.json", BAD_BATCH, "run.log", "events.out.tfevents.*"):
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
 def _device(config: RunConfig) -> str:
     if config.train.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -87,15 +94,23 @@ def _device(config: RunConfig) -> str:
     return config.train.device
 
 
-def _log_file(folder: Path, resume: bool) -> logging.Handler:
-    handler = logging.FileHandler(folder / "run.log", mode="a" if resume else "w", encoding="utf-8")
+@contextmanager
+def logged(path: Path, append: bool) -> Iterator[None]:
+    """What the package says goes into a file too for as long as the block lasts, and every epoch, which is not always shown."""
+    handler = logging.FileHandler(path, mode="a" if append else "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.setLevel(logging.DEBUG)
-    logger = logging.getLogger("equipot")
-    logger.addHandler(handler)
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.DEBUG)
-    return handler
+    loggers = [logging.getLogger("equipot"), EPOCHS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logger.level or logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        handler.close()
 
 
 def _introduce(config: RunConfig, prepared: Prepared, module: TrainingModule, folder: Path) -> None:
@@ -103,7 +118,8 @@ def _introduce(config: RunConfig, prepared: Prepared, module: TrainingModule, fo
     write_config(config, folder / "config.yaml")
     write_whole(folder / "split.json", json.dumps(prepared.split_record(), indent=0).encode())
     n_valid = len(prepared.validation) if prepared.validation else 0
-    log.info("%s", prepared.references.message)
+    if prepared.references.kind in ("isolated", "given"):
+        log.info("%s", prepared.references.message)
     for finding in prepared.report.warnings:
         log.warning("%s", finding)
     sizes = f"{len(prepared.train)} structures to train on, {n_valid} for validation, {sum(map(len, prepared.tests.values()))} for tests"
@@ -123,9 +139,9 @@ def _fit(
 ) -> None:
     metrics = MetricsFile(folder / METRICS, module.updates)
     files = RunFiles(folder, prepared.provenance(config), mark, metrics, config.train.checkpoint_seconds)
-    interrupt, shown = CatchInterrupt(files), ShowProgress()
+    interrupt, shown, events = CatchInterrupt(files), ShowProgress(), TensorBoard(folder)
     stop = Stop(config.train.validate_every, config.train.patience)
-    trainer = make_trainer(device, [files, stop, TensorBoard(folder), shown, *extra, interrupt], prepared.validation is not None)
+    trainer = make_trainer(device, [files, stop, events, shown, *extra, interrupt], prepared.validation is not None)
     if module.progress.is_over(module.updates, module.clock.elapsed):
         log.info("this run was over already: raise train.max_time or train.max_epochs to go on")
         return
@@ -133,18 +149,20 @@ def _fit(
         trainer.fit(module, datamodule=data)
         log.info("trained for %s, %d updates%s", clock(module.clock.elapsed), module.updates, f" ({stop.reason})" if stop.reason else "")
     except NotFinite as error:
+        files.write_best(module)
         _stop_at_bad_batch(folder, prepared, module, error)
     except Interrupted:
         log.info("interrupted after %d updates; the state is in %s", module.updates, folder / LAST)
         raise
     finally:
         shown.close()
+        events.close()
         interrupt.restore()
 
 
 def _stop_at_bad_batch(folder: Path, prepared: Prepared, module: TrainingModule, error: NotFinite) -> None:
     sources = [prepared.train.frames[i].source for i in error.places]
-    write_bad_batch(folder / "nan_batch.json", module, error.what, error.value, sources)
+    write_bad_batch(folder / BAD_BATCH, module, error.what, error.value, sources)
     kept = f"; {folder / LAST} holds the last good state" if (folder / LAST).exists() else ""
     raise UserError(
         f"{folder}: the {error.what} became {error.value} in update {module.updates} (epoch {module.epoch}); the frames of its batch are in "

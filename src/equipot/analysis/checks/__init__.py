@@ -5,7 +5,9 @@ is named in the imports below.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+from equipot import __version__
 from equipot.analysis.checks import derivatives, dimers, dynamics, locality, precision, symmetry  # noqa: F401  they register their checks
 from equipot.analysis.checks.context import Answer, Context
 from equipot.analysis.checks.registry import CHECKS, Check, Finding, Result, check
@@ -13,7 +15,7 @@ from equipot.data.frame import Frame, species_index
 from equipot.errors import UserError
 from equipot.model import Potential
 
-__all__ = ["CHECKS", "Answer", "Check", "Context", "Finding", "Result", "check", "iterate_checks", "passed", "run_checks"]
+__all__ = ["CHECKS", "Answer", "Check", "Context", "Finding", "Result", "check", "iterate_checks", "passed", "run_checks", "summary"]
 
 _KINDS = ("law", "behaviour")
 
@@ -51,3 +53,9 @@ def iterate_checks(
 def passed(results: Iterable[Result], strict: bool = False) -> bool:
     """Whether no law failed, nor, if `strict`, any behaviour."""
     return all(r.passed for r in results if strict or r.kind == "law")
+
+
+def summary(results: Sequence[Result], model: str, strict: bool = False) -> dict[str, Any]:
+    """Plain data of a list of results, as `equipot check --json` writes it."""
+    verdict = {"model": model, "equipot": __version__, "strict": strict, "passed": passed(results, strict)}
+    return {**verdict, "results": [r.to_dict() for r in results]}

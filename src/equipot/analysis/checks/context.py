@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -125,7 +126,7 @@ class Context:
         starts = np.cumsum([0] + [g.n_atoms for g in graphs])
         sites, forces = result.site_energy.numpy(), result.forces.numpy().astype(np.float64)
         stresses = result.stress.numpy().astype(np.float64) if stress else [None] * len(graphs)
-        pieces = zip(starts, starts[1:], strict=False)
+        pieces = pairwise(starts)
         return [Answer(float(result.energy[i]), sites[a:b], forces[a:b], stresses[i]) for i, (a, b) in enumerate(pieces)]
 
 

@@ -15,6 +15,7 @@ from equipot.nn.layer import Layer
 from equipot.nn.linear import ElementLinear, IrrepsLinear
 from equipot.nn.perceptron import Perceptron
 from equipot.nn.radial import LinearWeights, PerceptronWeights, TableWeights
+from equipot.nn.slots import NoSelf
 
 
 @dataclass
@@ -120,7 +121,7 @@ def _fill_layer(filler: _Filler, layer: Layer, ours: LayerWeights, flipped: bool
         product = product_weights(layer.product.plan, ours.product_density, ours.product_tensors)
         filler.put(layer.product.weight, product if layer.product.per_element else product[0])
         filler.linear(layer.product.linear, ours.product_linear, {}, columns)
-    if ours.residual is not None:
+    if ours.residual is not None and not isinstance(layer.self_connection, NoSelf):
         filler.linear(layer.self_connection.linear, ours.residual, {}, columns)
 
 

@@ -44,7 +44,7 @@ _KINDS = {
 }
 _ACTIVATIONS = {"SiLU": "silu", "Tanh": "tanh", "GELU": "gelu", "Mish": "mish", "Identity": "identity"}
 # e3nn's own constants and what is computed from hyper-parameters: not parameters
-_CONSTANTS = re.compile(r"(_w3j_\w*|output_mask|_empty|pair_potential\.atomic_numbers|pair_potential\._qqr2exesquare)$")
+_CONSTANTS = re.compile(r"(_w3j_\w*|output_mask|_empty|norm_const|alpha|pair_potential\.atomic_numbers|pair_potential\._qqr2exesquare)$")
 
 
 def nequip_spec(bundle: Bundle) -> ModelSpec:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from equipot.data.graph import Graph
 from equipot.errors import UserError
@@ -31,7 +32,9 @@ def deviations(potential: Potential, frames: list[ReferenceFrame], neighbours: C
 
 def _deviation(potential: Potential, frame: ReferenceFrame, neighbours: Callable[..., Graph]) -> Deviation:
     species = np.searchsorted(potential.spec.elements, frame.numbers)
-    graph = neighbours(frame.positions, species, frame.cell, frame.pbc, potential.spec.cutoff)
+    pair_cutoff = potential.spec.pair_cutoff
+    shorter = None if pair_cutoff is None else torch.tensor(pair_cutoff, dtype=torch.float64)
+    graph = neighbours(frame.positions, species, frame.cell, frame.pbc, potential.spec.cutoff, shorter)
     ours = predict(potential, graph, forces=True, stress=frame.stress is not None)
     return Deviation(
         energy=abs(float(ours.energy) - frame.energy),

@@ -1,0 +1,113 @@
+"""From content to one HTML file that needs nothing else."""
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+from equipot import __version__
+from equipot.analysis.report import quality, training
+from equipot.analysis.report.blocks import Block, Facts, Note, Section, Tile, significant
+from equipot.analysis.report.content import Content
+
+TEMPLATE = Path(__file__).with_name("template.html")
+SECTIONS = (quality.errors, quality.checks, quality.dynamics, training.training, training.model, training.data, training.timing)
+PAPERS = {
+    "nequip": "S. Batzner et al., E(3)-equivariant graph neural networks for data-efficient and accurate interatomic potentials, Nat. Commun. 13, 2453 (2022)",
+    "mace": "I. Batatia et al., MACE: higher order equivariant message passing neural networks for fast and accurate force fields, NeurIPS 35 (2022)",
+}
+SPACE = "I. Batatia et al., The design space of E(3)-equivariant atom-centered interatomic potentials, Nat. Mach. Intell. 7, 56 (2025)"
+
+
+def render(content: Content) -> str:
+    """The page: everything inline, plotly.js once."""
+    from jinja2 import Environment, select_autoescape
+    from plotly.offline import get_plotlyjs
+
+    sections = [section for make in SECTIONS if (section := make(content)) is not None] + [origin(content)]
+    environment = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    figures = [b for s in sections for b in s.blocks if b.kind == "figure"]
+    return template.render(
+        title=content.title,
+        subtitle=subtitle(content),
+        tiles=tiles(content),
+        sections=sections,
+        figures=_script_safe(json.dumps({f.name: {"data": f.data, "layout": f.layout} for f in figures}, allow_nan=False)),
+        plotly=get_plotlyjs() if figures else "",
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+    )
+
+
+def subtitle(content: Content) -> str:
+    """What the page is about, in one line."""
+    if content.potential is None:
+        return str(content.path)
+    spec = content.potential.spec
+    from ase.data import chemical_symbols
+
+    known = content.provenance
+    trained = f", trained on {known['n_train']} structures" if known.get("n_train") else ""
+    return f"{spec.preset or 'own'} potential for {', '.join(chemical_symbols[z] for z in spec.elements)}{trained}"
+
+
+def tiles(content: Content) -> list[Tile]:
+    """The figures a reader wants first."""
+    found = []
+    measures = quality.all_errors(content)
+    tests = {name: m for name, m in measures.items() if name not in ("train", "validation")} or measures
+    for name, m in list(tests.items())[:3]:
+        if "forces_mae" in m:
+            found.append(Tile(significant(1000 * m["forces_mae"]), "meV/Å", f"force MAE, {name}"))
+        if "energy_per_atom_mae" in m:
+            found.append(Tile(significant(1000 * m["energy_per_atom_mae"]), "meV/atom", f"energy MAE, {name}"))
+    laws = [r for r in content.checks if r["kind"] == "law"]
+    odd = [r for r in content.checks if r["kind"] == "behaviour" and not r["passed"]]
+    if laws:
+        held = sum(r["passed"] for r in laws)
+        found.append(Tile(f"{held} of {len(laws)}", "", "physical laws hold", "good" if held == len(laws) else "bad"))
+        found.append(Tile(str(len(odd)), "", "warnings on behaviour", "warn" if odd else "good"))
+    drifts = [float(run.log["drift_meV_per_atom"][-1]) for run in content.simulations if "drift_meV_per_atom" in run.log]
+    drifts = [d for d in drifts if math.isfinite(d)]
+    if drifts:
+        found.append(Tile(significant(max(drifts, key=abs), 2), "meV/atom", "energy drift in NVE"))
+    elapsed = content.metrics.get("elapsed_s")
+    if elapsed is not None and len(elapsed):
+        found.append(Tile(training.duration(float(elapsed[-1])), "", "training time"))
+    return found
+
+
+def origin(content: Content) -> Section:
+    """Versions, how to cite, and what is missing from the page."""
+    known = content.provenance
+    facts = {
+        "page written by": f"equipot {__version__}",
+        "model written by": f"equipot {content.header['equipot']}, torch {known.get('torch', 'unknown')}" if content.header else "",
+        "model trained": str(known.get("trained", "")),
+        "made from": str(content.path),
+    }
+    preset = content.potential.spec.preset if content.potential is not None else ""
+    papers = [PAPERS[p] for p in PAPERS if preset.startswith(p)] + [SPACE]
+    blocks: list[Block] = [Facts({k: v for k, v in facts.items() if v})]
+    blocks.append(Note("To cite: the program with its version, the data with theirs, and " + "; ".join(papers) + "."))
+    blocks += [Note(words, "warn") for words in content.missing + hints(content)]
+    return Section("origin", "Origin and citation", blocks)
+
+
+def hints(content: Content) -> list[str]:
+    """Parts the page could have, and the command that makes each."""
+    model = "MODEL" if content.potential is None else str(content.path / "best.equipot" if content.path.is_dir() else content.path)
+    found = []
+    if not content.checks:
+        found.append(f"Physics checks are not in this page: equipot check {model} --json FOLDER/check.json")
+    if not content.simulations:
+        found.append(f"No dynamics in this page: equipot md {model} STRUCTURE --out FOLDER/md.extxyz adds it.")
+    if not content.sets:
+        found.append(f"No parity plots: equipot evaluate {model} DATA --predictions FILE.extxyz, then equipot report FILE.extxyz")
+    return found
+
+
+def _script_safe(text: str) -> str:
+    """JSON that can stand inside a script element."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,151 @@
+"""Sections on what the model is and how it was trained."""
+
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from equipot.analysis.report.blocks import Block, Code, Facts, Figure, Note, Section, Table, number, significant
+from equipot.analysis.report.content import Content
+from equipot.analysis.report.plots import lines
+from equipot.spec import body_order, layer_features, smoothness
+
+
+def model(content: Content) -> Section | None:
+    """The point of the design space, as tables."""
+    if content.potential is None:
+        return None
+    potential, spec = content.potential, content.potential.spec
+    symbols = [chemical_symbols[z] for z in spec.elements]
+    order = body_order(spec)
+    facts = {
+        "preset": spec.preset or "(own)",
+        "elements": ", ".join(symbols),
+        "cutoff": f"{spec.cutoff:g} Å; with {len(spec.layers)} layers an atom feels others up to {spec.cutoff * len(spec.layers):g} Å away",
+        "body order": "unbounded" if order is None else str(order),
+        "at the cutoff": {"jump": "jumps"}.get(smoothness(spec), f"smooth of class {smoothness(spec)}"),
+        "isolated atom": "exactly E0" if spec.isolated_atom == "exact" else "free: its energy is not E0",
+        "radial basis": f"{spec.radial_basis.n} {spec.radial_basis.kind} functions, {spec.radial_basis.envelope} envelope",
+        "parameters": f"{sum(p.numel() for p in potential.parameters()):,}",
+        "weights": str(content.header.get("dtype", "")),
+    }
+    energies = Table(
+        ["element", "E0 (eV)", "scale (eV)", "shift (eV)"],
+        [[s, number(e, 8), number(c, 4), number(t, 4)] for s, e, c, t in zip(symbols, *_energies(potential), strict=True)],
+        "E = Σ E0 + scale · (what the layers say) + shift",
+    )
+    return Section("model", "The model", [Facts(facts), _layers(content), energies])
+
+
+def _energies(potential: Any) -> list[list[float]]:
+    return [potential.e0.tolist(), potential.scale.tolist(), potential.shift.tolist()]
+
+
+def _layers(content: Content) -> Table:
+    spec = content.potential.spec
+    rows = []
+    for index, (layer, features) in enumerate(zip(spec.layers, layer_features(spec)[1:], strict=True), start=1):
+        radial = layer.radial
+        readout = "none" if layer.readout is None else "-".join(map(str, layer.readout.widths)) or "linear"
+        rows.append([
+            index,
+            str(features),
+            layer.l_max,
+            f"{radial.kind} {'-'.join(map(str, radial.widths))}" + ("" if radial.elements == "none" else f", per {radial.elements}"),
+            1 if layer.product is None else layer.product.correlation,
+            layer.self_connection.replace("_", " "),
+            layer.nonlinearity,
+            readout,
+        ])  # fmt: skip
+    return Table(["layer", "features", "l max", "radial weights", "correlation", "self-connection", "nonlinearity", "readout"], rows)
+
+
+def data(content: Content) -> Section | None:
+    """What it was trained on."""
+    known = content.provenance
+    statistics = known.get("statistics") or {}
+    if not statistics:
+        return None
+    facts = {
+        "trained on": f"{known.get('n_train', '?')} structures, {known.get('n_validation', 0)} held for validation",
+        "atoms": f"{statistics['n_atoms']:,} (" + ", ".join(f"{n:,} {s}" for s, n in statistics["atoms_by_element"].items()) + ")",
+        "labels": f"{statistics['n_energies']} energies, {statistics['n_forces']} forces, {statistics['n_stresses']} stresses",
+        "RMS force": f"{_say(statistics['rms_forces'])} eV/Å",
+        "energy less E0": f"{_say(statistics['mean_interaction'])} ± {_say(statistics['std_interaction'])} eV per atom",
+        "neighbours": f"{_say(statistics['mean_neighbours'])} within the cutoff, on average",
+        "E0 from": str((known.get("references") or {}).get("kind", "")),
+    }
+    blocks: list[Block] = [Facts({k: v for k, v in facts.items() if v})]
+    if statistics.get("min_distance"):
+        rows = [[pair, number(distance, 4)] for pair, distance in statistics["min_distance"].items()]
+        blocks.append(Table(["pair", "closest (Å)"], rows, "Below these distances the model has seen nothing."))
+    if known.get("data"):
+        blocks.append(Table(["file", "sha256"], [[name, digest[:16]] for name, digest in known["data"].items()]))
+    blocks += [Note(warning, "warn") for warning in content.warnings]
+    return Section("data", "The data", blocks)
+
+
+def training(content: Content) -> Section | None:
+    """Curves of errors, loss and learning rate."""
+    metrics = content.metrics
+    if not metrics or "epoch" not in metrics:
+        return None
+    epoch = metrics["epoch"]
+    wanted = {
+        "forces_rmse_meV_A": ("Force error", "RMSE, meV/Å"),
+        "energy_per_atom_rmse_meV": ("Energy error", "RMSE, meV per atom"),
+        "stress_rmse_meV_A3": ("Stress error", "RMSE, meV/Å³"),
+        "loss": ("Loss", "loss"),
+    }
+    blocks: list[Block] = []
+    for column, (title, axis) in wanted.items():
+        parts = {"training": f"train_{column}", "validation": f"valid_{column}"}
+        series = [(label, epoch, metrics[c]) for label, c in parts.items() if c in metrics and np.isfinite(metrics[c]).any()]
+        if series:
+            blocks.append(lines(f"curve-{column.replace('_', '-')}", title, series, "epoch", axis, log=True))
+    if "learning_rate" in metrics:
+        blocks.append(
+            lines("curve-rate", "Learning rate", [("learning rate", epoch, metrics["learning_rate"])], "epoch", "learning rate", log=True)
+        )
+    if any(isinstance(b, Figure) for b in blocks):
+        blocks.append(
+            Note(
+                "Training errors are those of the weights while they move, validation errors those of the averaged weights, which are kept."
+            )
+        )
+    if content.config_text:
+        blocks.append(Code("Configuration of this run", content.config_text))
+    return Section("training", "The training", blocks)
+
+
+def timing(content: Content) -> Section | None:
+    """What it cost."""
+    metrics, known = content.metrics, content.provenance
+    facts = {}
+    if metrics.get("elapsed_s") is not None and len(metrics["elapsed_s"]):
+        facts["training"] = (
+            f"{duration(metrics['elapsed_s'][-1])}, {int(metrics['updates'][-1]):,} updates in {len(metrics['epoch'])} epochs"
+        )
+        facts["one update"] = f"{significant(float(np.nanmedian(metrics['step_ms'])))} ms (median, with loading)"
+    if known.get("epoch") is not None:
+        facts["best model"] = f"after epoch {int(known['epoch'])} ({duration(known.get('elapsed_s', 0))})"
+    for run in content.simulations:
+        speed = run.log.get("steps_per_s")
+        if speed is not None and np.isfinite(speed).any():
+            per_day = run.log["ns_per_day"]
+            facts[f"dynamics {run.name}"] = (
+                f"{significant(float(np.nanmedian(speed)))} steps/s, {significant(float(np.nanmedian(per_day)))} ns/day"
+            )
+    return Section("timing", "Timing", [Facts(facts)]) if facts else None
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 75 s, 12 min, 3 h 05 min."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _say(value: float | None) -> str:
+    return "unknown" if value is None else significant(value)
