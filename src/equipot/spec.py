@@ -178,6 +178,8 @@ class ModelSpec:
             raise ValueError("the Agnesi transform goes with the Bessel basis")
         if self.isolated_atom == "exact" and self.energy.shift not in (0, 0.0) and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift)):
             raise ValueError("a shift gives an isolated atom an energy of its own: say isolated_atom: free with it, or leave shift at 0")
+        for layer in self.layers:
+            _check_normaliser(layer.normaliser)
         if self.pair_cutoff is not None:
             _check_pair_cutoff(self.pair_cutoff, len(self.elements), self.cutoff)
         layer_features(self)
@@ -191,6 +193,14 @@ class ModelSpec:
     def from_dict(data: dict[str, Any]) -> "ModelSpec":
         """The inverse of `to_dict`; raises pydantic.ValidationError on unknown keys, wrong types and inconsistent values."""
         return _adapter().validate_python(data)
+
+
+def _check_normaliser(normaliser: NormaliserSpec) -> None:
+    end = "sender" if normaliser.place == "before" else "receiver"
+    if isinstance(normaliser.value, tuple) and normaliser.per != end:
+        raise ValueError(f"a normaliser {normaliser.place} the linear map divides by the {end}'s element: with a value per element say per: {end}")
+    if normaliser.kind == "density" and normaliser.place == "before":
+        raise ValueError("the density normaliser divides the sum at its centre: place: after")
 
 
 def _check_pair_cutoff(pair_cutoff: tuple[tuple[float, ...], ...], n: int, cutoff: float) -> None:
@@ -324,10 +334,12 @@ def body_order(spec: ModelSpec) -> int | None:
 
 def smoothness(spec: ModelSpec) -> str:
     """Class of the energy at the cutoff: "C2", "C1" or "jump"."""
-    if any(layer.radial.normalisation == "plain" and layer.radial.kind == "mlp" for layer in spec.layers):
-        return "jump"
-    vanishing = spec.radial_basis.p if spec.radial_basis.envelope == "polynomial" else 2
-    return "C2" if vanishing >= 3 or spec.radial_basis.kind == "bessel" and spec.radial_basis.transform == "none" else "C1"
+    if any(layer.radial.kind == "mlp" and (layer.radial.normalisation == "plain" or layer.radial.elements != "none") for layer in spec.layers):
+        return "jump"  # a bias, or elements beside the basis in the input: the weights do not vanish where the basis does
+    basis = spec.radial_basis
+    # powers of (r_c − r): the polynomial envelope brings three whatever its exponent, the cosine two, Bessel functions with their own roots one more
+    vanishing = (3 if basis.envelope == "polynomial" else 2) + (basis.kind == "bessel" and basis.transform == "none" and not basis.trainable)
+    return "C2" if vanishing >= 3 else "C1"
 
 
 def bare_atom_is_zero(spec: ModelSpec) -> bool:

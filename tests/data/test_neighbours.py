@@ -203,6 +203,23 @@ def test_skin_with_a_collapsing_cell():
     assert kept.n_builds < 10
 
 
+def test_skin_with_a_cell_squeezed_along_one_axis():
+    """The direction that shrinks counts, whatever the others do."""
+    fractional = np.random.default_rng(8).uniform(0, 1, (40, 3))
+    kept, cell = SkinList(np.zeros(40), 4.0, skin=1.0), 11.0 * np.eye(3)
+    for _ in range(40):
+        cell = cell @ np.diag([0.985, 1.015, 1.0])
+        same(kept.update(fractional @ cell, cell, True), neighbour_graph(fractional @ cell, np.zeros(40), cell, True, 4.0))
+    assert kept.n_builds < 10
+
+
+def test_skin_sees_a_change_of_periodicity():
+    cell, positions, kept = 6.0 * np.eye(3), np.array([[0.1, 3, 3], [5.9, 3, 3]]), SkinList([0, 0], 3.0)
+    for pbc in (False, True, (False, True, True), (True, False, False)):
+        same(kept.update(positions, cell, pbc), neighbour_graph(positions, [0, 0], cell, pbc, 3.0))
+    assert kept.n_builds == 4
+
+
 def test_skin_of_zero_builds_each_time():
     kept = SkinList([0, 0], 3.0, skin=0.0)
     rng = np.random.default_rng(6)

@@ -309,6 +309,17 @@ def test_written_frames_come_back(write, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.xyz", "b.extxyz.gz"]
 
 
+def test_labels_not_taken_do_not_come_back(write, tmp_path):
+    """A file written from chosen labels holds those and no other that would be taken before them."""
+    image = atoms(energy=-1.0, free_energy=-1.1, forces=FORCES)
+    image.info.update(REF_energy=-2.0, REF_virial=STRESS, virial=STRESS, dft_e=-3.0)
+    frames = read_frames(write([image]), Keys(energy="dft_e", stress="none"))
+    write_frames(frames, tmp_path / "b.xyz")
+    (frame,) = read_frames(tmp_path / "b.xyz")
+    assert frame.energy == -3.0
+    assert frame.stress is None
+
+
 VASPRUN = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <modeling>
  <parameters><separator name="electronic"><i name="NELM" type="int">60</i></separator></parameters>

@@ -89,7 +89,6 @@ def test_npt_reaches_its_temperature_and_pressure(barostat: str) -> None:
         if step > 200:
             temperatures.append(temperature_of(atoms, n_dof))
             pressures.append(-atoms.get_stress(include_ideal_gas=True)[:3].mean() / units.GPa)
-    print(np.mean(temperatures), np.mean(pressures), np.std(pressures), atoms.get_volume())
     assert np.mean(temperatures) == pytest.approx(300.0, rel=0.1)
     assert np.mean(pressures) == pytest.approx(2.0, abs=0.2)
 

@@ -101,7 +101,13 @@ def test_what_is_no_configuration_is_one_clear_line(text):
 
 
 def test_overrides_are_yaml_and_go_deep():
-    words = ["train.max_time=00:15:00", "data.train=[x.xyz, y.xyz]", "loss.schedule=[{from_fraction: 0.5, energy: 10}]", "model.n_layers=3", "train.ema=null"]
+    words = [
+        "train.max_time=00:15:00",
+        "data.train=[x.xyz, y.xyz]",
+        "loss.schedule=[{from_fraction: 0.5, energy: 10}]",
+        "model.n_layers=3",
+        "train.ema=null",
+    ]
     config = parse_config(GOOD, overrides=words)
     assert (config.train.max_seconds, config.data.train, config.train.ema) == (900.0, ["x.xyz", "y.xyz"], None)
     assert config.loss.schedule[0].energy == 10
@@ -110,7 +116,12 @@ def test_overrides_are_yaml_and_go_deep():
 
 @pytest.mark.parametrize(
     ("word", "says"),
-    [("train.batchsize=3", "command line: train.batchsize: .*batch_size"), ("train", "not KEY=VALUE"), ("name.x=1", "name is not a section"), ("train.batch_size=[", "not valid YAML")],
+    [
+        ("train.batchsize=3", "command line: train.batchsize: .*batch_size"),
+        ("train", "not KEY=VALUE"),
+        ("name.x=1", "name is not a section"),
+        ("train.batch_size=[", "not valid YAML"),
+    ],
 )
 def test_a_wrong_override_says_so(word, says):
     with pytest.raises(UserError, match=says):

@@ -30,12 +30,14 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in the folder.")] = False,
 ) -> None:
     """Train a potential. The run's folder holds the model, the metrics and the state."""
-    from equipot.train.callbacks import Interrupted
     from equipot.train.config_file import read_config
-    from equipot.train.run import train as run
 
     file = config / "config.yaml" if config.is_dir() else config
     settings = read_config(file, overrides or [])
+
+    from equipot.train.callbacks import Interrupted  # slow to import: a mistake in the configuration is told before
+    from equipot.train.run import train as run
+
     try:
         result = run(settings, resume=resume, overwrite=overwrite)
     except Interrupted:

@@ -4,37 +4,18 @@
 namespace EQUIPOT_NAMESPACE {
 namespace {
 
-template <class T, bool Y>
-struct DoubleBackward {
-  template <class, int L1, int L2, int L3>
-  struct Of {
-    static void run(Block<T>& block, const Path& path) {
-      using Kernel = PathKernel<T, L1, L2, L3>;
-      for_each_tile<T>(
-          path, [&](int64_t k) { Kernel::template double_backward_tile<2, false, Y>(block, path, k, 0); },
-          [&](int64_t k, int64_t n) { Kernel::template double_backward_tile<1, true, Y>(block, path, k, n); });
-    }
-  };
-  static constexpr auto table = make_table<void(Block<T>&, const Path&), T, Of>();
-
-  static void run(Block<T>& block, const Path& path) {
-    if (specialised(path)) return table.run[path.l1][path.l2][path.l3](block, path);
-    for (int64_t k = 0; k < path.n_channels; k += lanes<T>)
-      GenericKernel<T>::template double_backward_tile<Y>(block, path, k, path.n_channels - k < lanes<T> ? path.n_channels - k : lanes<T>);
-  }
-};
+#define EQUIPOT_SECOND , true
+EQUIPOT_PATH_FUNCTION(double_backward, double_backward, double_backward)
+EQUIPOT_PATH_FUNCTION(gradient_y, gradient_y, template gradient_y<true>, EQUIPOT_SECOND)
 
 template <class T>
-struct DoubleBackwardPass {
-  static constexpr bool second = true;
-  static void run(Block<T>& block, const Path& path, bool with_y) {
-    with_y ? DoubleBackward<T, true>::run(block, path) : DoubleBackward<T, false>::run(block, path);
-  }
-};
+void run(const Job<T>& job, int64_t first, int64_t last) {
+  drive<true>(job, first, last, job.out || job.gh || job.gw ? double_backward<T> : nullptr, gradient_y<T>);
+}
 
 }  // namespace
 
-void double_backward_f32(const Job<float>& job, int64_t first, int64_t last) { drive<float, DoubleBackwardPass>(job, first, last); }
-void double_backward_f64(const Job<double>& job, int64_t first, int64_t last) { drive<double, DoubleBackwardPass>(job, first, last); }
+void double_backward_f32(const Job<float>& job, int64_t first, int64_t last) { run(job, first, last); }
+void double_backward_f64(const Job<double>& job, int64_t first, int64_t last) { run(job, first, last); }
 
 }  // namespace EQUIPOT_NAMESPACE

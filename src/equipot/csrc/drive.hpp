@@ -1,4 +1,4 @@
-// Runs the path kernels of one pass (forward, backward, double backward) over the edges of a range of receivers, block by block.
+// Runs the path kernels of one pass over the edges of a range of receivers, block by block.
 #pragma once
 
 #include "generic_kernels.hpp"
@@ -6,24 +6,64 @@
 
 namespace EQUIPOT_NAMESPACE {
 
-constexpr int n_l = EQUIPOT_SPECIALISED_L + 1;
+// A kernel of a path on all its channels.
+template <class T>
+using PathFunction = void(Block<T>&, const Path&);
 
-// One function per specialised triple, by [l1][l2][l3]; null where nothing couples. Made by `Maker<T, l1, l2, l3>::run`.
-template <class F>
+// Degrees up to which a type has specialised kernels, and whether a triple's kernels take two vectors at once: where it pays for the size of the
+// library and the time to build it.
+#ifndef EQUIPOT_KERNEL_L
+#define EQUIPOT_KERNEL_L 4
+#endif
+template <class T>
+constexpr int specialised_l = sizeof(T) == 4 || EQUIPOT_KERNEL_L < 3 ? EQUIPOT_KERNEL_L : 3;
+constexpr bool within_l(int l, int l1, int l2, int l3) { return l1 <= l && l2 <= l && l3 <= l; }
+template <class T>
+constexpr bool wide(int l1, int l2, int l3) { return sizeof(T) == 4 && within_l(3, l1, l2, l3); }
+
+// Single vectors of channels of a path from channel k on, the last one with lanes off.
+template <class T, class One>
+EQUIPOT_INLINE void for_each_vector(Block<T>& block, const Path& path, int64_t k, One one) {
+  for (; k < path.n_channels; k += lanes<T>) one(block, path, k, path.n_channels - k < lanes<T> ? path.n_channels - k : lanes<T>);
+}
+
+// The function of each specialised triple: F<T, l1, l2, l3>::run, by [l1][l2][l3]; null where nothing couples.
+constexpr int n_l = EQUIPOT_KERNEL_L + 1;
+template <class Function>
 struct TripleTable {
-  F* run[n_l][n_l][n_l];
+  Function* run[n_l][n_l][n_l];
 };
-
-template <class F, class T, template <class, int, int, int> class Maker>
-constexpr TripleTable<F> make_table() {
-  TripleTable<F> table{};
-#define EQUIPOT_ENTRY(l1, l2, l3) table.run[l1][l2][l3] = Maker<T, l1, l2, l3>::run;
+template <class Function, class T, template <class, int, int, int> class F>
+constexpr TripleTable<Function> make_table() {
+  TripleTable<Function> table{};
+#define EQUIPOT_ENTRY(l1, l2, l3) \
+  if constexpr (within_l(specialised_l<T>, l1, l2, l3)) table.run[l1][l2][l3] = F<T, l1, l2, l3>::run;
   EQUIPOT_FOR_EACH_TRIPLE(EQUIPOT_ENTRY)
 #undef EQUIPOT_ENTRY
   return table;
 }
+template <class T>
+inline bool specialised(const Path& path) { return within_l(specialised_l<T>, path.l1, path.l2, path.l3); }
 
-inline bool specialised(const Path& path) { return path.l1 < n_l && path.l2 < n_l && path.l3 < n_l; }
+// Defines NAME<T>(block, path): the kernels of that name, specialised or generic; further template arguments come last.
+#define EQUIPOT_PATH_FUNCTION(NAME, KERNEL, GENERIC_KERNEL, ...)                                                                           \
+  template <class T, int L1, int L2, int L3>                                                                                               \
+  struct NAME##_of {                                                                                                                       \
+    static void run(Block<T>& block, const Path& path) {                                                                                   \
+      using K = PathKernel<T, L1, L2, L3>;                                                                                                 \
+      int64_t k = 0;                                                                                                                       \
+      if constexpr (wide<T>(L1, L2, L3))                                                                                                   \
+        for (; path.n_channels - k >= 2 * lanes<T>; k += 2 * lanes<T>)                                                                     \
+          K::template KERNEL<2, false __VA_ARGS__>(block, path, k, lanes<T>);                                                              \
+      for_each_vector(block, path, k, K::template KERNEL<1, true __VA_ARGS__>);                                                            \
+    }                                                                                                                                      \
+  };                                                                                                                                       \
+  template <class T>                                                                                                                       \
+  void NAME(Block<T>& block, const Path& path) {                                                                                           \
+    static constexpr auto table = make_table<PathFunction<T>, T, NAME##_of>();                                                             \
+    if (specialised<T>(path)) return table.run[path.l1][path.l2][path.l3](block, path);                                                    \
+    for_each_vector(block, path, 0, GenericKernel<T>::GENERIC_KERNEL);                                                                     \
+  }
 
 template <class T, int L1, int L2, int L3>
 struct Couple {
@@ -33,23 +73,14 @@ struct Couple {
 // The coupling matrices of one path.
 template <class T>
 inline void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edges]) {
-  using F = void(const T(*)[block_edges], T(*)[block_edges]);
-  static constexpr auto table = make_table<F, T, Couple>();
-  if (specialised(path))
+  static constexpr auto table = make_table<void(const T(*)[block_edges], T(*)[block_edges]), T, Couple>();
+  if (specialised<T>(path))
     table.run[path.l1][path.l2][path.l3](y + path.y_start(), m);
   else
     GenericKernel<T>::couple(path, y, m);
 }
 
-// Cuts the channels of a path into tiles: two vectors as long as they fill, then single vectors, the last one with lanes off.
-template <class T, class Two, class One>
-EQUIPOT_INLINE void for_each_tile(const Path& path, Two&& two, One&& one) {
-  int64_t k = 0;
-  for (; path.n_channels - k >= 2 * lanes<T>; k += 2 * lanes<T>) two(k);
-  for (; k < path.n_channels; k += lanes<T>) one(k, path.n_channels - k < lanes<T> ? path.n_channels - k : lanes<T>);
-}
-
-// Points the block at edges [first, first + size); `receiver` is that of the first edge and becomes that of the last.
+// Points the block at edges [first, first + size); `receiver` is that of an edge before and becomes that of the last.
 template <class T>
 inline void fill(Block<T>& block, const Job<T>& job, int64_t first, int size, int64_t& receiver) {
   const auto& plan = *job.plan;
@@ -62,7 +93,7 @@ inline void fill(Block<T>& block, const Job<T>& job, int64_t first, int size, in
     block.h[e] = job.h + sender * plan.h_dim;
     block.w[e] = job.w + edge * plan.w_dim;
     block.out[e] = job.out ? job.out + receiver * plan.out_dim : nullptr;
-    block.g[e] = job.g + receiver * plan.out_dim;
+    block.g[e] = job.g ? job.g + receiver * plan.out_dim : nullptr;
     block.a[e] = job.a ? job.a + sender * plan.h_dim : zeros;
     block.c[e] = job.c ? job.c + edge * plan.w_dim : zeros;
     block.gh[e] = job.gh ? job.work + edge * plan.h_dim : nullptr;
@@ -82,9 +113,10 @@ inline void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
     for (int64_t m = 0; m < y_dim; ++m) gy[e * y_dim + m] = sum<T>(whole.load(block.y_sum[m][e]));
 }
 
-// Pass<T>::run(block, path, with_y) does one path; Pass<T>::second says whether N = C b is needed too.
-template <class T, template <class> class Pass>
-void drive(const Job<T>& job, int64_t first, int64_t last) {
+// The edges of receivers first <= i < last: `kernel` (if not null) and, if gy is wanted, `gradient_y` of every path of every block.
+// SECOND: the double backward, which needs N = C b too.
+template <bool SECOND, class T>
+void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kernel, PathFunction<T>* gradient_y) {
   const auto& plan = *job.plan;
   const int64_t *start = job.edges->receiver_start, end = start[last];
   Block<T> block;
@@ -93,17 +125,18 @@ void drive(const Job<T>& job, int64_t first, int64_t last) {
   for (int64_t edge = start[first]; edge < end; edge += block_edges) {
     const int size = end - edge < block_edges ? static_cast<int>(end - edge) : block_edges;
     fill(block, job, edge, size, receiver);
-    if (Pass<T>::second && job.b) transpose(job.b + edge * plan.y_dim, plan.y_dim, size, block.b);
+    if (SECOND && job.b) transpose(job.b + edge * plan.y_dim, plan.y_dim, size, block.b);
     if (job.gh) clear(job.work + edge * plan.h_dim, size * plan.h_dim);
     if (job.gw && !plan.weights_covered) clear(job.gw + edge * plan.w_dim, size * plan.w_dim);
     if (job.gy) std::memset(block.y_sum, 0, sizeof block.y_sum[0] * plan.y_dim);
     for (const Path& path : plan.paths) {
       if (!path.same_triple) {
         couple<T>(path, block.y, block.m);
-        if (Pass<T>::second && job.b) couple<T>(path, block.b, block.n);
-        if (Pass<T>::second && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());
+        if (SECOND && job.b) couple<T>(path, block.b, block.n);
+        if (SECOND && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());
       }
-      Pass<T>::run(block, path, job.gy != nullptr);
+      if (kernel) kernel(block, path);
+      if (job.gy) gradient_y(block, path);
     }
     if (job.gy) store_y(block, job.gy + edge * plan.y_dim, plan.y_dim);
   }

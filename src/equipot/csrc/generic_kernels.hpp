@@ -28,7 +28,7 @@ struct GenericKernel {
     }
   }
 
-  static void forward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
     const int64_t out_at = path.out_start + path.out_channel + k;
@@ -48,44 +48,25 @@ struct GenericKernel {
     flush(sum, d3, out + out_at, path.out_stride, lane);
   }
 
-  // y_sum of edge e += sum C x[m1] g[m3].
-  static void add_y(Block<T>& block, const Path& path, int e, const V* x, const V* g) {
-    const Lanes<T, false> whole(0);
-    V y_sum[max_d] = {};
-    for (int64_t i = 0; i < path.n_coefficients; ++i) {
-      const auto& p = path.coefficients[i];
-      y_sum[p.m2] += broadcast(static_cast<T>(p.value)) * (x[p.m1] * g[p.m3]);
-    }
-    for (int m2 = 0; m2 < path.d2(); ++m2) {
-      T* p = block.y_sum[path.y_start() + m2][e];
-      whole.store(p, whole.load(p) + y_sum[m2]);
-    }
-  }
-
-  template <bool Y>
-  static void backward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
     for (int e = 0; e < block.size; ++e) {
-      V g[max_d], x[max_d], gw{};
+      V g[max_d], gw{};
       for (int m3 = 0; m3 < d3; ++m3) g[m3] = lane.load(block.g[e] + path.out_start + m3 * path.out_stride + path.out_channel + k);
       const V w = lane.load(block.w[e] + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
         const int64_t h_at = path.h_start + k + m1 * path.n_channels;
-        const V h = lane.load(block.h[e] + h_at);
-        x[m1] = w * h;
         V u{};
         for (int m3 = 0; m3 < d3; ++m3) u += broadcast(block.m[m1 * d3 + m3][e]) * g[m3];
-        gw += u * h;
+        gw += u * lane.load(block.h[e] + h_at);
         if (block.gh[e]) lane.store(block.gh[e] + h_at, lane.load(block.gh[e] + h_at) + w * u);
       }
       if (block.gw[e]) lane.store(block.gw[e] + path.w_start + k, gw);
-      if (Y) add_y(block, path, e, x, g);
     }
   }
 
-  template <bool Y>
-  static void double_backward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
     const int64_t g_at = path.out_start + path.out_channel + k;
@@ -93,22 +74,21 @@ struct GenericKernel {
     T* out = block.out[0];
     for (int e = 0; e < block.size; ++e) {
       if (block.out[e] != out) {
-        if (out) flush(sum, d3, out + g_at, path.out_stride, lane);
+        flush(sum, d3, out + g_at, path.out_stride, lane);
         out = block.out[e];
       }
-      V g[max_d], s[max_d], gw{};
+      V g[max_d], gw{};
       for (int m3 = 0; m3 < d3; ++m3) g[m3] = lane.load(block.g[e] + g_at + m3 * path.out_stride);
       const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
         const int64_t h_at = path.h_start + k + m1 * path.n_channels;
-        const V h = lane.load(block.h[e] + h_at), a = lane.load(block.a[e] + h_at), q = w * h;
-        s[m1] = w * a + c * h;
+        const V h = lane.load(block.h[e] + h_at), a = lane.load(block.a[e] + h_at), q = w * h, s = w * a + c * h;
         V u{}, v{};
         for (int m3 = 0; m3 < d3; ++m3) {
           const V m = broadcast(block.m[m1 * d3 + m3][e]), n = broadcast(block.n[m1 * d3 + m3][e]);
           u += m * g[m3];
           v += n * g[m3];
-          sum[m3] += m * s[m1];
+          sum[m3] += m * s;
           sum[m3] += n * q;
         }
         gw += u * a;
@@ -116,9 +96,32 @@ struct GenericKernel {
         if (block.gh[e]) lane.store(block.gh[e] + h_at, lane.load(block.gh[e] + h_at) + c * u + w * v);
       }
       if (block.gw[e]) lane.store(block.gw[e] + path.w_start + k, gw);
-      if (Y) add_y(block, path, e, s, g);
     }
     if (out) flush(sum, d3, out + g_at, path.out_stride, lane);
+  }
+
+  template <bool SECOND>
+  static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+    const Lane lane(n_lanes);
+    const Lanes<T, false> whole(0);
+    for (int e = 0; e < block.size; ++e) {
+      V g[max_d], x[max_d], y_sum[max_d] = {};
+      for (int m3 = 0; m3 < path.d3(); ++m3) g[m3] = lane.load(block.g[e] + path.out_start + m3 * path.out_stride + path.out_channel + k);
+      const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
+      for (int m1 = 0; m1 < path.d1(); ++m1) {
+        const int64_t h_at = path.h_start + k + m1 * path.n_channels;
+        const V h = lane.load(block.h[e] + h_at);
+        x[m1] = SECOND ? w * lane.load(block.a[e] + h_at) + c * h : w * h;
+      }
+      for (int64_t i = 0; i < path.n_coefficients; ++i) {
+        const auto& p = path.coefficients[i];
+        y_sum[p.m2] += broadcast(static_cast<T>(p.value)) * (x[p.m1] * g[p.m3]);
+      }
+      for (int m2 = 0; m2 < path.d2(); ++m2) {
+        T* p = block.y_sum[path.y_start() + m2][e];
+        whole.store(p, whole.load(p) + y_sum[m2]);
+      }
+    }
   }
 };
 

@@ -20,9 +20,9 @@ void gather_tile(const Job<T>& job, int64_t sender, int64_t k, int64_t n_lanes) 
   Vec<T> sum[NB] = {};
   for (int64_t i = job.edges->sender_start[sender]; i < job.edges->sender_start[sender + 1]; ++i) {
     const T* row = job.work + job.edges->by_sender[i] * stride + k;
-    unroll<NB>([&](auto b) EQUIPOT_LAMBDA { sum[b] += lane.load(row + b * lanes<T>); });
+    for (int b = 0; b < NB; ++b) sum[b] += lane.load(row + b * lanes<T>);
   }
-  unroll<NB>([&](auto b) EQUIPOT_LAMBDA { lane.store(job.gh + sender * stride + k + b * lanes<T>, sum[b]); });
+  for (int b = 0; b < NB; ++b) lane.store(job.gh + sender * stride + k + b * lanes<T>, sum[b]);
 }
 
 template <class T>

@@ -1,68 +1,80 @@
 // The kernels of one path, specialised for its degrees: sums over m unrolled, coefficients constant, accumulators in registers.
 //
-// Each runs over the edges of a block for NB vectors of channels at once (or for one vector with some lanes off). With M = sum_m2 C Y and
-// N = sum_m2 C b of the block, per edge and channel:
+// Each runs over the edges of a block, for NB vectors of channels from channel k at once (or one vector with some lanes off). With
+// M = sum_m2 C Y and N = sum_m2 C b, per edge and channel:
 //   forward           A[m3] += sum_m1 M (w h[m1])
-//   backward          u[m1] = sum_m3 M g[m3];  gw = sum_m1 u h;  gh[m1] += w u;  gy[m2] += C (w h[m1]) g[m3]
+//   backward          u[m1] = sum_m3 M g[m3];  gw = sum_m1 u h;  gh[m1] += w u
 //   double backward   s = w a + c h, q = w h, v[m1] = sum_m3 N g[m3];
-//                     dg[m3] += M s + N q;  dw = sum_m1 a u + h v;  dh[m1] += c u + w v;  dy[m2] += C s[m1] g[m3]
-// A is summed in registers while the receiver stays the same.
+//                     dg[m3] += M s + N q;  dw = sum_m1 a u + h v;  dh[m1] += c u + w v
+//   gradient of y     gy[m2] += C x[m1] g[m3], x = w h in the backward and s in the double backward
+// A and dg are summed in registers while the receiver stays the same. Local arrays are registers: every loop over m and b is unrolled.
 #pragma once
 
 #include "block.hpp"
 #include "coupling_constants.h"
 
-namespace EQUIPOT_NAMESPACE {
+#if defined(__clang__)
+#define EQUIPOT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define EQUIPOT_UNROLL _Pragma("GCC unroll 32")
+#endif
 
-template <int N>
-using Int = std::integral_constant<int, N>;
+namespace EQUIPOT_NAMESPACE {
 
 template <class T, int L1, int L2, int L3>
 struct PathKernel {
   static constexpr int D1 = 2 * L1 + 1, D2 = 2 * L2 + 1, D3 = 2 * L3 + 1;
+  using C = Coupling<L1, L2, L3>;
   using V = Vec<T>;
 
-  static constexpr double c(int m1, int m2, int m3) { return Coupling<L1, L2, L3>::c[m1][m2][m3]; }
-  static constexpr bool couples(int m1, int m3) {
-    for (int m2 = 0; m2 < D2; ++m2)
-      if (c(m1, m2, m3) != 0) return true;
-    return false;
+  // Which entries of M and N can be other than 0.
+  struct Pattern {
+    bool on[D1][D3];
+  };
+  static constexpr Pattern make_pattern() {
+    Pattern p{};
+    for (int m1 = 0; m1 < D1; ++m1)
+      for (int m2 = 0; m2 < D2; ++m2)
+        for (int m3 = 0; m3 < D3; ++m3) p.on[m1][m3] |= C::c[m1][m2][m3] != 0;
+    return p;
   }
+  static constexpr Pattern pattern = make_pattern();
 
   // m[m1 * D3 + m3] = sum_m2 C y[m2], for all edges of the block; entries that are always 0 are not written.
   static void couple(const T (*y)[block_edges], T (*m)[block_edges]) {
     const Lanes<T, false> lane(0);
-    for (int e = 0; e < block_edges; e += lanes<T>)
-      unroll<D1>([&](auto m1) EQUIPOT_LAMBDA {
-        unroll<D3>([&](auto m3) EQUIPOT_LAMBDA {
-          if constexpr (couples(m1, m3)) {
-            V x{};
-            unroll<D2>([&](auto m2) EQUIPOT_LAMBDA {
-              constexpr double value = c(m1, m2, m3);
-              if constexpr (value != 0) x += broadcast(static_cast<T>(value)) * lane.load(&y[m2][e]);
-            });
-            lane.store(&m[m1 * D3 + m3][e], x);
-          }
-        });
-      });
+    for (int e = 0; e < block_edges; e += lanes<T>) {
+      V yv[D2];
+      EQUIPOT_UNROLL for (int m2 = 0; m2 < D2; ++m2) yv[m2] = lane.load(&y[m2][e]);
+      EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+          if (!pattern.on[m1][m3]) continue;
+          V x{};
+          EQUIPOT_UNROLL for (int m2 = 0; m2 < D2; ++m2)
+            if (C::c[m1][m2][m3] != 0) x += broadcast(static_cast<T>(C::c[m1][m2][m3])) * yv[m2];
+          lane.store(&m[m1 * D3 + m3][e], x);
+        }
+      }
+    }
   }
 
-  // Adds the accumulators of one receiver to its row and clears them.
+  // Adds the sums of one receiver to its row and clears them.
   template <int NB, bool TAIL>
   static EQUIPOT_INLINE void flush(V (&sum)[D3][NB], T* out, int64_t stride, const Lanes<T, TAIL>& lane) {
-    unroll<D3>([&](auto m3) EQUIPOT_LAMBDA {
-      unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
+    EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
         T* p = out + m3 * stride + b * lanes<T>;
         lane.store(p, lane.load(p) + sum[m3][b]);
         sum[m3][b] = V{};
-      });
-    });
+      }
+    }
   }
 
   template <int NB, bool TAIL>
-  static void forward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
-    const int64_t h_stride = path.n_channels, out_at = path.out_start + path.out_channel + k;
+    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
+    const int64_t out_at = path.out_start + path.out_channel + k;
     V sum[D3][NB] = {};
     T* out = block.out[0];
     for (int e = 0; e < block.size; ++e) {
@@ -70,158 +82,157 @@ struct PathKernel {
         flush<NB, TAIL>(sum, out + out_at, path.out_stride, lane);
         out = block.out[e];
       }
-      const T* h = block.h[e] + path.h_start + k;
-      const T* w = block.w[e] + path.w_start + k;
-      if constexpr (D3 < D1) {  // weight the result, which is smaller than h
-        V x[D3][NB] = {};
-        unroll<D1>([&](auto m1) EQUIPOT_LAMBDA {
-          V hv[NB];
-          unroll<NB>([&](auto b) EQUIPOT_LAMBDA { hv[b] = lane.load(h + m1 * h_stride + b * lanes<T>); });
-          unroll<D3>([&](auto m3) EQUIPOT_LAMBDA {
-            if constexpr (couples(m1, m3)) {
-              const V m = broadcast(block.m[m1 * D3 + m3][e]);
-              unroll<NB>([&](auto b) EQUIPOT_LAMBDA { x[m3][b] += m * hv[b]; });
-            }
-          });
-        });
-        unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
-          const V wv = lane.load(w + b * lanes<T>);
-          unroll<D3>([&](auto m3) EQUIPOT_LAMBDA { sum[m3][b] += wv * x[m3][b]; });
-        });
-      } else {
-        V wv[NB];
-        unroll<NB>([&](auto b) EQUIPOT_LAMBDA { wv[b] = lane.load(w + b * lanes<T>); });
-        unroll<D1>([&](auto m1) EQUIPOT_LAMBDA {
-          V x[NB];
-          unroll<NB>([&](auto b) EQUIPOT_LAMBDA { x[b] = wv[b] * lane.load(h + m1 * h_stride + b * lanes<T>); });
-          unroll<D3>([&](auto m3) EQUIPOT_LAMBDA {
-            if constexpr (couples(m1, m3)) {
-              const V m = broadcast(block.m[m1 * D3 + m3][e]);
-              unroll<NB>([&](auto b) EQUIPOT_LAMBDA { sum[m3][b] += m * x[b]; });
-            }
-          });
-        });
+      const T *h = block.h[e] + h_at, *w = block.w[e] + w_at;
+      V wv[NB], x[D3][NB] = {};
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) wv[b] = lane.load(w + b * lanes<T>);
+      EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
+        V hv[NB];
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+          hv[b] = lane.load(h + m1 * h_stride + b * lanes<T>);
+          if (D1 <= D3) hv[b] *= wv[b];  // weight the smaller of h and the result
+        }
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+          if (!pattern.on[m1][m3]) continue;
+          const V m = broadcast(block.m[m1 * D3 + m3][e]);
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+            if (D1 <= D3)
+              sum[m3][b] += m * hv[b];
+            else
+              x[m3][b] += m * hv[b];
+          }
+        }
+      }
+      if (D1 > D3) {
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) sum[m3][b] += wv[b] * x[m3][b];
+        }
       }
     }
     flush<NB, TAIL>(sum, out + out_at, path.out_stride, lane);
   }
 
-  // y_sum[m2] += sum over the vectors of x · g, coupled; the channels are summed before the coupling.
-  template <int NB>
-  static EQUIPOT_INLINE void add_y(V (&y_sum)[D2], const V (&x)[NB], const V (&g)[NB], auto m1, auto m3) {
-    V product = x[0] * g[0];
-    if constexpr (NB > 1) product += x[1] * g[1];
-    unroll<D2>([&](auto m2) EQUIPOT_LAMBDA {
-      constexpr double value = c(m1, m2, m3);
-      if constexpr (value != 0) y_sum[m2] += broadcast(static_cast<T>(value)) * product;
-    });
-  }
-
-  template <int NB, bool TAIL, bool Y>
-  static void backward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  template <int NB, bool TAIL>
+  static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
-    const Lanes<T, false> whole(0);
-    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k, g_stride = path.out_stride;
+    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
+    const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
     for (int e = 0; e < block.size; ++e) {
-      const T* h = block.h[e] + h_at;
-      const T* w = block.w[e] + w_at;
-      const T* g = block.g[e] + path.out_start + path.out_channel + k;
-      T* gh = block.gh[e] ? block.gh[e] + h_at : nullptr;
-      V wv[NB], gw[NB] = {}, y_sum[D2] = {};
-      unroll<NB>([&](auto b) EQUIPOT_LAMBDA { wv[b] = lane.load(w + b * lanes<T>); });
-      unroll<D1>([&](auto m1) EQUIPOT_LAMBDA {
-        V hv[NB], x[NB], u[NB] = {};
-        unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
-          hv[b] = lane.load(h + m1 * h_stride + b * lanes<T>);
-          x[b] = wv[b] * hv[b];
-        });
-        unroll<D3>([&](auto m3) EQUIPOT_LAMBDA {
-          if constexpr (couples(m1, m3)) {
-            const V m = broadcast(block.m[m1 * D3 + m3][e]);
-            V gv[NB];
-            unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
-              gv[b] = lane.load(g + m3 * g_stride + b * lanes<T>);
-              u[b] += m * gv[b];
-            });
-            if constexpr (Y) add_y<NB>(y_sum, x, gv, m1, m3);
-          }
-        });
-        unroll<NB>([&](auto b) EQUIPOT_LAMBDA { gw[b] += u[b] * hv[b]; });
-        if (gh)
-          unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
+      const T *h = block.h[e] + h_at, *w = block.w[e] + w_at, *g = block.g[e] + g_at;
+      T *gh = block.gh[e] ? block.gh[e] + h_at : nullptr, *gw = block.gw[e];
+      V wv[NB], gwv[NB] = {};
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) wv[b] = lane.load(w + b * lanes<T>);
+      EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
+        V u[NB] = {};
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+          if (!pattern.on[m1][m3]) continue;
+          const V m = broadcast(block.m[m1 * D3 + m3][e]);
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) u[b] += m * lane.load(g + m3 * g_stride + b * lanes<T>);
+        }
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) gwv[b] += u[b] * lane.load(h + m1 * h_stride + b * lanes<T>);
+        if (gh) {
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
             T* p = gh + m1 * h_stride + b * lanes<T>;
             lane.store(p, lane.load(p) + wv[b] * u[b]);
-          });
-      });
-      if (block.gw[e]) unroll<NB>([&](auto b) EQUIPOT_LAMBDA { lane.store(block.gw[e] + w_at + b * lanes<T>, gw[b]); });
-      if constexpr (Y)
-        unroll<D2>([&](auto m2) EQUIPOT_LAMBDA {
-          T* p = block.y_sum[L2 * L2 + m2][e];
-          whole.store(p, whole.load(p) + y_sum[m2]);
-        });
+          }
+        }
+      }
+      if (gw) {
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) lane.store(gw + w_at + b * lanes<T>, gwv[b]);
+      }
     }
   }
 
-  template <int NB, bool TAIL, bool Y>
-  static void double_backward_tile(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  template <int NB, bool TAIL>
+  static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
-    const Lanes<T, false> whole(0);
     const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
     const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
     V sum[D3][NB] = {};
     T* out = block.out[0];
     for (int e = 0; e < block.size; ++e) {
       if (block.out[e] != out) {
-        if (out) flush<NB, TAIL>(sum, out + g_at, g_stride, lane);
+        flush<NB, TAIL>(sum, out + g_at, g_stride, lane);
         out = block.out[e];
       }
       const T *h = block.h[e] + h_at, *a = block.a[e] + h_at, *w = block.w[e] + w_at, *c = block.c[e] + w_at, *g = block.g[e] + g_at;
-      T* gh = block.gh[e] ? block.gh[e] + h_at : nullptr;
-      V wv[NB], cv[NB], gw[NB] = {}, y_sum[D2] = {};
-      unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
+      T *gh = block.gh[e] ? block.gh[e] + h_at : nullptr, *gw = block.gw[e];
+      V wv[NB], cv[NB], gwv[NB] = {};
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
         wv[b] = lane.load(w + b * lanes<T>);
         cv[b] = lane.load(c + b * lanes<T>);
-      });
-      unroll<D1>([&](auto m1) EQUIPOT_LAMBDA {
+      }
+      EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
         V hv[NB], av[NB], s[NB], q[NB], u[NB] = {}, v[NB] = {};
-        unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
           hv[b] = lane.load(h + m1 * h_stride + b * lanes<T>);
           av[b] = lane.load(a + m1 * h_stride + b * lanes<T>);
           q[b] = wv[b] * hv[b];
           s[b] = wv[b] * av[b] + cv[b] * hv[b];
-        });
-        unroll<D3>([&](auto m3) EQUIPOT_LAMBDA {
-          if constexpr (couples(m1, m3)) {
-            const V m = broadcast(block.m[m1 * D3 + m3][e]), n = broadcast(block.n[m1 * D3 + m3][e]);
-            V gv[NB];
-            unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
-              gv[b] = lane.load(g + m3 * g_stride + b * lanes<T>);
-              u[b] += m * gv[b];
-              v[b] += n * gv[b];
-              sum[m3][b] += m * s[b];
-              sum[m3][b] += n * q[b];
-            });
-            if constexpr (Y) add_y<NB>(y_sum, s, gv, m1, m3);
+        }
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+          if (!pattern.on[m1][m3]) continue;
+          const V m = broadcast(block.m[m1 * D3 + m3][e]), n = broadcast(block.n[m1 * D3 + m3][e]);
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+            const V gv = lane.load(g + m3 * g_stride + b * lanes<T>);
+            u[b] += m * gv;
+            v[b] += n * gv;
+            sum[m3][b] += m * s[b];
+            sum[m3][b] += n * q[b];
           }
-        });
-        unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
-          gw[b] += u[b] * av[b];
-          gw[b] += v[b] * hv[b];
-        });
-        if (gh)
-          unroll<NB>([&](auto b) EQUIPOT_LAMBDA {
+        }
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+          gwv[b] += u[b] * av[b];
+          gwv[b] += v[b] * hv[b];
+        }
+        if (gh) {
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
             T* p = gh + m1 * h_stride + b * lanes<T>;
             lane.store(p, lane.load(p) + cv[b] * u[b] + wv[b] * v[b]);
-          });
-      });
-      if (block.gw[e]) unroll<NB>([&](auto b) EQUIPOT_LAMBDA { lane.store(block.gw[e] + w_at + b * lanes<T>, gw[b]); });
-      if constexpr (Y)
-        unroll<D2>([&](auto m2) EQUIPOT_LAMBDA {
-          T* p = block.y_sum[L2 * L2 + m2][e];
-          whole.store(p, whole.load(p) + y_sum[m2]);
-        });
+          }
+        }
+      }
+      if (gw) {
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) lane.store(gw + w_at + b * lanes<T>, gwv[b]);
+      }
     }
     if (out) flush<NB, TAIL>(sum, out + g_at, g_stride, lane);
+  }
+
+  // Sums over the vectors first, then couples: the sums by lanes of all paths and tiles meet in block.y_sum.
+  template <int NB, bool TAIL, bool SECOND>
+  static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+    const Lanes<T, TAIL> lane(n_lanes);
+    const Lanes<T, false> whole(0);
+    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
+    const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
+    for (int e = 0; e < block.size; ++e) {
+      const T *h = block.h[e] + h_at, *a = block.a[e] + h_at, *w = block.w[e] + w_at, *c = block.c[e] + w_at, *g = block.g[e] + g_at;
+      V gv[D3][NB], wv[NB], cv[NB], y_sum[D2] = {};
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) gv[m3][b] = lane.load(g + m3 * g_stride + b * lanes<T>);
+        wv[b] = lane.load(w + b * lanes<T>);
+        if (SECOND) cv[b] = lane.load(c + b * lanes<T>);
+      }
+      EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
+        V x[NB];
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+          const int64_t at = m1 * h_stride + b * lanes<T>;
+          x[b] = wv[b] * lane.load((SECOND ? a : h) + at);
+          if (SECOND) x[b] += cv[b] * lane.load(h + at);
+        }
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
+          if (!pattern.on[m1][m3]) continue;
+          V p = x[0] * gv[m3][0];
+          EQUIPOT_UNROLL for (int b = 1; b < NB; ++b) p += x[b] * gv[m3][b];
+          EQUIPOT_UNROLL for (int m2 = 0; m2 < D2; ++m2)
+            if (C::c[m1][m2][m3] != 0) y_sum[m2] += broadcast(static_cast<T>(C::c[m1][m2][m3])) * p;
+        }
+      }
+      EQUIPOT_UNROLL for (int m2 = 0; m2 < D2; ++m2) {
+        T* p = block.y_sum[L2 * L2 + m2][e];
+        whole.store(p, whole.load(p) + y_sum[m2]);
+      }
+    }
   }
 };
 

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
@@ -18,7 +17,6 @@
 #define EQUIPOT_VECTOR_BYTES 16
 #endif
 #define EQUIPOT_INLINE inline __attribute__((always_inline))
-#define EQUIPOT_LAMBDA __attribute__((always_inline))
 
 namespace EQUIPOT_NAMESPACE {
 
@@ -105,12 +103,6 @@ struct Lanes<T, true> {
   }
 };
 #endif
-
-// f(0), f(1) … f(N − 1) with compile-time arguments.
-template <class F, int... I>
-EQUIPOT_INLINE void unroll_each(std::integer_sequence<int, I...>, F&& f) { (f(std::integral_constant<int, I>{}), ...); }
-template <int N, class F>
-EQUIPOT_INLINE void unroll(F&& f) { unroll_each(std::make_integer_sequence<int, N>{}, f); }
 
 // The sum of the lanes.
 template <class T>

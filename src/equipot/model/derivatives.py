@@ -42,12 +42,13 @@ def predict(potential: Potential, graph: Graph, forces: bool = True, stress: boo
     with torch.set_grad_enabled(derivative or torch.is_grad_enabled()):
         sites = potential(graph, vectors)
         energy = segment_sum(sites.total, graph.structure, graph.n_structures)
+        whole = energy.sum()
     if not derivative:
         return Prediction(energy, sites.total, sites.layers, None, None)
     if graph.n_edges == 0 or not sites.total.requires_grad:
         pull = torch.zeros_like(vectors)
     else:
-        (pull,) = torch.autograd.grad(sites.total.sum(), vectors, create_graph=create_graph)
+        (pull,) = torch.autograd.grad(whole, vectors, create_graph=create_graph)
     result_forces = segment_sum(pull, graph.receiver, graph.n_atoms) - segment_sum(pull, graph.sender, graph.n_atoms) if forces else None
     result_stress = None
     if stress:

@@ -1,1 +1,1 @@
-""""""
+"""Training: configuration, data set-up, loss, Lightning module, run folder."""

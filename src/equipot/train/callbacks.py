@@ -108,7 +108,8 @@ class CatchInterrupt(pl.Callback):
         self.before = {}
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TrainingModule, *_: Any) -> None:
-        self._leave(trainer, module)
+        if module.position < module.progress.updates_per_epoch:  # else the epoch is validated and closed first
+            self._leave(trainer, module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         self._leave(trainer, module)

@@ -20,14 +20,14 @@ def fingerprint(prepared: Prepared, module: TrainingModule) -> dict[str, Any]:
     """What must be the same for a run to be continued: the model, the frames and the order of the batches."""
     train = module.config.train
     return {
+        "data": {name: prepared.hashes[name] for name in _training_files(module)},
+        "split": len(prepared.train),
+        "seed": train.seed,
         "spec": prepared.spec.to_dict(),
         "dtype": train.dtype,
-        "seed": train.seed,
         "batch_size": train.batch_size,
         "optimizer": train.optimizer,
         "averaged": train.ema is not None,
-        "data": {name: prepared.hashes[name] for name in _training_files(module)},
-        "frames": len(prepared.train),
     }
 
 
@@ -56,5 +56,7 @@ def load_checkpoint(path: Path, module: TrainingModule, mark: dict[str, Any]) ->
         raise UserError(f"{path}: its schema is {schema}, this version reads {SCHEMA}: resume it with equipot {state['equipot']}")
     for key, value in mark.items():
         if state["fingerprint"].get(key) != value:
-            raise UserError(f"{path}: the interrupted run had another {key}: resume with the configuration in its folder, or choose another out")
+            raise UserError(
+                f"{path}: the interrupted run had another {key}: resume with the configuration in its folder, or choose another out"
+            )
     module.load_training_state(state)

@@ -75,7 +75,7 @@ class DataConfig(Section):
 
     @field_validator("validation")
     @classmethod
-    def _enough(cls, value: float | int | str | list[int]) -> float | int | str | list[int]:
+    def _enough(cls, value: Any) -> Any:
         if isinstance(value, int | float) and (value < 0 or (isinstance(value, float) and value >= 1)):
             raise ValueError("a fraction is below 1, a count is a whole number from 0")
         return value

@@ -62,7 +62,11 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such configuration; `equipot preset nequip` prints one")
-    return parse_config(path.read_text(encoding="utf-8"), str(path), overrides)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file, so not a configuration") from None
+    return parse_config(text, str(path), overrides)
 
 
 def parse_config(text: str, file: str = "configuration", overrides: Sequence[str] = ()) -> RunConfig:
@@ -146,7 +150,9 @@ def _expand(data: dict[str, Any], source: Source) -> dict[str, Any]:
             return node
         for name in _VARIABLE.findall(node):
             if name not in os.environ:
-                raise UserError(f"{source.where(path)}: {_dotted(path)}: the environment variable {name} is not set: set it, or write the path out")
+                raise UserError(
+                    f"{source.where(path)}: {_dotted(path)}: the environment variable {name} is not set: set it, or write the path out"
+                )
         return _VARIABLE.sub(lambda m: os.environ[m[1]], node)
 
     return {k: expand(v, (k,)) if k in ("data", "out") else v for k, v in data.items()}
@@ -211,7 +217,8 @@ def _description(path: Path_) -> str:
 def _user_error(mistake: Mistake, source: Source) -> UserError:
     hint = ""
     if mistake.valid:
-        near = difflib.get_close_matches(str(mistake.path[-1] if mistake.path[-1] != "preset" else _value(source, mistake.path)), mistake.valid, 1, 0.5)
+        wrong = mistake.path[-1] if mistake.path[-1] != "preset" else _value(source, mistake.path)
+        near = difflib.get_close_matches(str(wrong), mistake.valid, 1, 0.5)
         hint = f": did you mean {near[0]!r}?" if near else f": it takes {', '.join(mistake.valid)}"
     where = source.where(mistake.path)
     dotted = _dotted(mistake.path)

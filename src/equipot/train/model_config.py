@@ -43,7 +43,10 @@ def build_spec(model: dict[str, Any]) -> ModelSpec:
 def resolved_model(model: dict[str, Any]) -> dict[str, Any]:
     """The section with every argument of the preset written out."""
     defaults = {k: p.default for k, p in preset_options(model["preset"]).items()}
-    return {"preset": model["preset"], **{k: list(v) if isinstance(v, tuple) else v for k, v in (defaults | model).items() if k != "preset"}}
+    return {
+        "preset": model["preset"],
+        **{k: list(v) if isinstance(v, tuple) else v for k, v in (defaults | model).items() if k != "preset"},
+    }
 
 
 def _checked_arguments(preset: str, model: dict[str, Any]) -> dict[str, Any]:
@@ -174,4 +177,3 @@ def model_schema() -> tuple[dict[str, Any], dict[str, Any]]:
         properties = {"preset": {"const": name}, **own["properties"], **axes}
         variants.append({"type": "object", "title": name, "properties": properties, "required": ["preset"], "additionalProperties": False})
     return {"oneOf": variants}, parts
-

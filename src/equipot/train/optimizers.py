@@ -28,7 +28,12 @@ class ScheduleFreeAdamW(Optimizer):
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
     ):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps, "weight_sum": 0.0, "n": 0})
 
@@ -68,5 +73,7 @@ class ScheduleFreeAdamW(Optimizer):
         found = []
         for group in self.param_groups:
             beta1 = group["betas"][0]
-            found += [p.detach().lerp(self.state[p]["z"], 1.0 - 1.0 / beta1) if self.state.get(p) else p.detach().clone() for p in group["params"]]
+            found += [
+                p.detach().lerp(self.state[p]["z"], 1.0 - 1.0 / beta1) if self.state.get(p) else p.detach().clone() for p in group["params"]
+            ]
         return found

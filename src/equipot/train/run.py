@@ -15,7 +15,18 @@ import torch
 from equipot.errors import UserError
 from equipot.model import load_model
 from equipot.model.file import check_device, write_whole
-from equipot.train.callbacks import BAD_BATCH, BEST, LAST, METRICS, CatchInterrupt, Interrupted, RunFiles, Stop, TensorBoard, write_bad_batch
+from equipot.train.callbacks import (
+    BAD_BATCH,
+    BEST,
+    LAST,
+    METRICS,
+    CatchInterrupt,
+    Interrupted,
+    RunFiles,
+    Stop,
+    TensorBoard,
+    write_bad_batch,
+)
 from equipot.train.checkpoint import fingerprint, load_checkpoint
 from equipot.train.config import RunConfig
 from equipot.train.config_file import write_config

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +97,9 @@ def _read(config: RunConfig) -> tuple[list[Frame], list[Frame], dict[str, list[F
     if data.isolated_atoms:
         apart = separate_isolated(read_frames(data.isolated_atoms, *how))
         if apart[0]:
-            raise UserError(f"data.isolated_atoms: {apart[0][0].source} is a structure of {apart[0][0].n_atoms} atoms, not an isolated atom")
+            raise UserError(
+                f"data.isolated_atoms: {apart[0][0].source} is a structure of {apart[0][0].n_atoms} atoms, not an isolated atom"
+            )
         isolated += apart[1]
     if not frames:
         raise UserError(f"data.train: {data.train} holds no structures (isolated atoms do not count): name a file that does")
@@ -160,7 +163,7 @@ def _scale(found: Statistics) -> float:
 
 def _known(value: float, otherwise: float) -> float:
     """`value` unless it is unknown (NaN) or zero."""
-    return value if value == value and value != 0.0 else otherwise
+    return otherwise if math.isnan(value) or value == 0.0 else value
 
 
 def _normaliser(layer: LayerSpec, elements: list[int], found: Statistics) -> NormaliserSpec:

@@ -22,19 +22,22 @@ ATOMS_FOR_DISTANCES = 20_000  # of the user's frames, looked through for the clo
 
 @check("dimers", "behaviour", "every pair of elements repels at short range, without holes")
 def dimers(context: Context) -> Finding:
-    """The curve E(r) − E(atoms) of each pair; value: the largest fall of E on the way in, inside 0.7 covalent radii."""
+    """The curve E(r) − E(atoms) of each pair inside 0.7 of the sum of its covalent radii: how far it falls on the way in, or ends below zero."""
     closest = closest_distances(context.frames) or stated_distances(context.provenance)
     curves, words, worst = {}, [], 0.0
     for first, second in combinations_with_replacement(context.spec.elements, 2):
         name = _pair_name(first, second)
         r, energy = curve(context, first, second)
         depth, top = fall_inwards(r, energy, WALL * bond(first, second))
+        missing = -float(energy[0])
         seen = closest.get(name)
         curves[name] = {"r": r.tolist(), "energy": energy.tolist(), "hole": depth, "closest_in_data": seen}
-        worst = max(worst, depth) if np.isfinite(depth) else np.nan
+        known = f"; no data below {seen:.2f} Å" if seen else ""
         if not depth <= HOLE:
-            known = f"; no data below {seen:.2f} Å" if seen else ""
             words.append(f"{name} attracts below {top:.2f} Å (by {depth:.2g} eV{known})")
+        elif not missing <= HOLE:
+            words.append(f"{name} has no wall ({energy[0]:+.2g} eV at {r[0]:.2f} Å{known})")
+        worst = max(worst, depth, missing) if np.isfinite(depth) else np.nan
     message = "; ".join(words) if words else f"all {len(curves)} pairs repel from {WALL} of their covalent radii inwards"
     if closest and not words:
         message += f"; closest in data: {', '.join(f'{n} {d:.2f} Å' for n, d in closest.items() if n in curves)}"

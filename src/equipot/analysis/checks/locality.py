@@ -59,15 +59,15 @@ class _Crossing:
         return replace(self.frame, positions=positions)
 
     def jumps(self, context: Context) -> tuple[float, float, float]:
-        """Jumps of energy (eV over 1 Å), force and slope of the force, relative to the RMS force of the molecule."""
+        """Jumps of energy (over 1 Å), force and slope of the force, beyond what their own slopes explain, relative to the RMS force."""
         offsets = [-NEAR - SLOPE_STEP, -NEAR, NEAR, NEAR + SLOPE_STEP]
         far_in, inside, outside, far_out = context.evaluate([self.moved(x) for x in offsets])
         scale = max(context.scale(inside), context.scale(outside))
         pull = float(inside.forces[self.mover] @ self.direction)
         energy = abs(outside.energy - inside.energy + 2 * NEAR * pull) / max(scale, 1e-6 * abs(inside.energy))
-        force = largest(outside.forces - inside.forces)
-        before, after = inside.forces - far_in.forces, far_out.forces - outside.forces
-        return energy, force / scale, largest(after - before) / SLOPE_STEP / scale
+        before, after = (inside.forces - far_in.forces) / SLOPE_STEP, (far_out.forces - outside.forces) / SLOPE_STEP
+        force = largest(outside.forces - inside.forces - NEAR * (before + after))
+        return energy, force / scale, largest(after - before) / scale
 
 
 def _crossings(context: Context) -> list[_Crossing]:

@@ -9,7 +9,7 @@ from equipot.analysis.report.blocks import Figure
 
 COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1", "#8c7a4f", "#3fa7b5", "#7a8594")
 MOST_POINTS = 2500  # of one set in a scatter plot
-N_BINS = 61
+MOST_BINS, FEWEST_BINS = 61, 9
 Series = tuple[str, np.ndarray, np.ndarray]  # name, x, y
 
 
@@ -27,18 +27,20 @@ def lines(
         keep = np.isfinite(ys) & ((ys > 0) if log else True)
         style = {"color": colour(i), "width": 1.8, "shape": shape}
         data.append({"type": "scatter", "mode": "lines", "name": label, "x": _short(xs[keep]), "y": _short(ys[keep]), "line": style})
-    return Figure(name, title, data, {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}, **_scale(log)}}, caption)
+    return Figure(name, title, data, {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}, **_scale(log, data)}}, caption)
 
 
 def parity(name: str, title: str, series: Sequence[Series], unit: str, caption: str = "") -> Figure:
     """Predicted (y) against reference (x), the worst points and an even choice of the others, with the line of agreement."""
     data, low, high = [], np.inf, -np.inf
-    for i, (label, reference, predicted) in enumerate(series):
+    widest_first = sorted(range(len(series)), key=lambda i: -float(np.mean((series[i][2] - series[i][1]) ** 2)))
+    for i in widest_first:
+        label, reference, predicted = series[i]
         low, high = min(low, reference.min(), predicted.min()), max(high, reference.max(), predicted.max())
         chosen = representative(reference, predicted)
         marker = {"color": colour(i), "size": 4, "opacity": 0.55}
         points = {"x": _short(reference[chosen], 5), "y": _short(predicted[chosen], 5)}
-        data.append({"type": "scatter", "mode": "markers", "name": label, "marker": marker, **points})
+        data.append({"type": "scatter", "mode": "markers", "name": label, "legendrank": i, "marker": marker, **points})
     margin = 0.03 * (high - low) + 1e-9
     ends = _short(np.array([low - margin, high + margin]))
     diagonal = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "line": {"color": "#7a8594", "width": 1, "dash": "dot"}}
@@ -51,9 +53,11 @@ def parity(name: str, title: str, series: Sequence[Series], unit: str, caption: 
 
 
 def histogram(name: str, title: str, series: Sequence[tuple[str, np.ndarray]], x: str, caption: str = "") -> Figure:
-    """Distributions of errors, each of unit area in its own bins' measure, over the range that holds 99 % of all."""
+    """Distributions of errors over the range that holds 99 % of them, in as many bins as the smallest series bears."""
     reach = max((float(np.quantile(np.abs(values), 0.99)) for _, values in series), default=1.0) or 1e-9
-    edges = np.linspace(-reach, reach, N_BINS + 1)
+    fewest = min(len(values) for _, values in series)
+    n_bins = int(np.clip(2.5 * np.cbrt(fewest), FEWEST_BINS, MOST_BINS)) | 1  # odd: one bin stands on zero
+    edges = np.linspace(-reach, reach, n_bins + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     curves = []
     for label, values in series:
@@ -108,5 +112,12 @@ def _short(values: np.ndarray, digits: int = 6) -> list[float | None]:
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values]
 
 
-def _scale(log: bool) -> dict[str, Any]:
-    return {"type": "log", "exponentformat": "power", "dtick": 1} if log else {}
+def _scale(log: bool, data: list[dict[str, Any]]) -> dict[str, Any]:
+    """A logarithmic axis has ticks at powers of ten, over less than three decades also at 2 and 5."""
+    if not log:
+        return {}
+    values = [y for trace in data for y in trace["y"] if y]
+    decades = np.log10(max(values) / min(values)) if values else 0.0
+    return (
+        {"type": "log", "dtick": "D2", "exponentformat": "none"} if decades < 3 else {"type": "log", "dtick": 1, "exponentformat": "power"}
+    )

@@ -9,8 +9,7 @@ from equipot.analysis.report.plots import dimers, histogram, lines, parity
 
 N_WORST = 10
 QUANTITIES = (
-    ("energy", "energy", "meV"),
-    ("energy_per_atom", "energy per atom", "meV"),
+    ("energy_per_atom", "energy", "meV/atom"),
     ("forces", "forces", "meV/Å"),
     ("stress", "stress", "meV/Å³"),
 )
@@ -49,12 +48,14 @@ def _error_table(measures: dict[str, dict]) -> Table:
 
 
 def _element_table(measures: dict[str, dict]) -> Table | None:
-    rows = [
-        [name, element, m["n_atoms"], _milli(m["forces_mae"]), _milli(m["forces_rmse"])]
-        for name, set_measures in measures.items()
-        for element, m in (set_measures.get("per_element") or {}).items()
-    ]
-    return Table(["set", "element", "atoms", "forces MAE (meV/Å)", "forces RMSE (meV/Å)"], rows, "Forces by element.") if rows else None
+    elements = list(dict.fromkeys(e for m in measures.values() for e in m.get("per_element") or {}))
+    rows = []
+    for name, set_measures in measures.items():
+        found = set_measures.get("per_element") or {}
+        if found:
+            rows.append([name, *(_milli(found.get(e, {}).get(f"forces_{kind}")) for e in elements for kind in ("mae", "rmse"))])
+    columns = ["set", *(f"{e} {kind}" for e in elements for kind in ("MAE", "RMSE"))]
+    return Table(columns, rows, "Forces by element, meV/Å.") if rows else None
 
 
 def _kind_table(measures: dict[str, dict]) -> Table | None:
@@ -139,7 +140,7 @@ def _worst(sets: list[PredictedSet]) -> Table:
                     )
                 )
     found.sort(key=lambda pair: -pair[0])
-    columns = ["set", "frame", "worst atom", "its force is off by (meV/Å)", "RMSE of the frame (meV/Å)"]
+    columns = ["set", "frame", "worst atom", "off by (meV/Å)", "frame RMSE (meV/Å)"]
     return Table(columns, [row for _, row in found[:N_WORST]], "The frames with the worst forces, to be looked at.")
 
 
@@ -203,7 +204,7 @@ def dynamics(content: Content) -> Section | None:
         )
         energy = log["total_eV_per_atom"]
         if np.isfinite(log.get("drift_meV_per_atom", np.array([np.nan]))).any():
-            series, axis = [("drift", time, log["drift_meV_per_atom"])], "drift of the conserved energy, meV per atom"
+            series, axis = [("drift", time, log["drift_meV_per_atom"])], "drift, meV per atom"
         else:
             series, axis = [("total energy", time, 1000.0 * (energy - energy[0]))], "E − E(0), meV per atom"
         blocks.append(lines(f"md-{index}-energy", f"{run.name}: energy", series, "time, ps", axis))
@@ -230,4 +231,6 @@ def _simulation_table(simulations: list[Simulation]) -> Table:
             ]
         )
     columns = ["run", "length (ps)", "mean T (K)", "spread of T (K)", "drift (meV/atom)"]
-    return Table(columns, rows, "Temperature over the second half of each run. Langevin runs conserve no energy and have no drift.")
+    return Table(
+        columns, rows, "Temperature over the second half of each run; drift of the conserved energy, which a Langevin run has not."
+    )

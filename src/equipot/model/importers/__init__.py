@@ -33,10 +33,18 @@ def import_bundle(bundle: str | Path | Bundle) -> tuple[Potential, dict[str, Any
     try:
         spec = spec_of(bundle)
         potential = Potential(spec, dtype=torch.float64)
-    except (ValueError, TypeError, KeyError, StopIteration) as error:
-        raise UserError(f"{bundle.path}: no point of the design space: {str(error).splitlines()[0]}") from error
-    fill(potential, weights_of(bundle, spec))
+        fill(potential, weights_of(bundle, spec))
+    except UserError as error:
+        if str(error).startswith(str(bundle.path)):
+            raise
+        raise UserError(f"{bundle.path}: {error}") from error
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise UserError(f"{bundle.path}: not understood: {_first_line(error)}") from error
     if leftover := bundle.leftover():
         raise bundle.refuse(f"the weight {leftover[0]}")
     report = {"package": package, "source": bundle.path.name, "original_parameters": bundle.get("n_parameters")}
     return potential.eval(), report
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".splitlines()[0]

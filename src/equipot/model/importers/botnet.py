@@ -52,7 +52,10 @@ def botnet_spec(bundle: Bundle) -> ModelSpec:
         layers=layers,
         elements=tuple(int(bundle.need("atomic_numbers")[i]) for i in order),
         radial_basis=RadialBasisSpec(
-            n=int(bundle.need("num_bessel")), prefactor="sqrt", p=int(bundle.need("num_polynomial_cutoff")), trainable=_trainable_bessel(bundle)
+            n=int(bundle.need("num_bessel")),
+            prefactor="sqrt",
+            p=int(bundle.need("num_polynomial_cutoff")),
+            trainable=_trainable_bessel(bundle),
         ),
         embedding=EmbeddingSpec(kind="linear", width=_embedding_width(bundle)),
         energy=EnergySpec(

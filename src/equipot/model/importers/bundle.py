@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -89,6 +89,8 @@ def read_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such bundle")
+    if not is_zipfile(path):
+        raise UserError(f"{path}: damaged or not a bundle (an .npz file)")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -82,7 +82,9 @@ class _Filler:
         for parameter, bias in zip(module.biases, biases or [], strict=True):
             self.put(parameter, bias)
 
-    def linear(self, module: IrrepsLinear | ElementLinear, matrices: Matrices, rows: dict[Key, np.ndarray], columns: dict[Key, np.ndarray]) -> None:
+    def linear(
+        self, module: IrrepsLinear | ElementLinear, matrices: Matrices, rows: dict[Key, np.ndarray], columns: dict[Key, np.ndarray]
+    ) -> None:
         """Matrices (…, K_in, K_out) per irrep; `rows` and `columns` say which of them are our channels, all in order where they are silent."""
         parts = []
         for out in module.irreps_out:
@@ -95,13 +97,15 @@ class _Filler:
             matrix = matrix[..., rows[key], :] if key in rows else matrix
             matrix = matrix[..., columns[key]] if key in columns else matrix
             if matrix.shape[-2:] != (block.mul, out.mul):
-                raise UserError(f"{self.names[id(module.weight)]}: expected a {block.mul}×{out.mul} matrix, the bundle gives {matrix.shape[-2:]}")
+                raise UserError(
+                    f"{self.names[id(module.weight)]}: expected a {block.mul}×{out.mul} matrix, the bundle gives {matrix.shape[-2:]}"
+                )
             parts.append(matrix.reshape(*matrix.shape[:-2], -1))
         self.put(module.weight, np.concatenate(parts, axis=-1) / module._scale.numpy())
 
     def finish(self) -> None:
         if self.waiting:
-            raise UserError(f"the bundle gives no value for {sorted(self.names[i] for i in self.waiting)[0]}")
+            raise UserError(f"the bundle gives no value for {min(self.names[i] for i in self.waiting)}")
 
 
 def _fill_layer(filler: _Filler, layer: Layer, ours: LayerWeights, flipped: bool) -> None:

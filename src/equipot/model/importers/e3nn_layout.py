@@ -122,7 +122,10 @@ def couplings(inputs: Layout, l_max: int, targets: set[Key], by_output: bool) ->
         parts.setdefault((l1, p1, l2, l3), []).append((first_channel, np.arange(column, column + mul), rows[f]))
         column += mul
     return {
-        key: Coupling(np.concatenate([c for _, c, _ in sorted(ps, key=lambda x: x[0])]), np.concatenate([r for _, _, r in sorted(ps, key=lambda x: x[0])]))
+        key: Coupling(
+            np.concatenate([c for _, c, _ in sorted(ps, key=lambda x: x[0])]),
+            np.concatenate([r for _, _, r in sorted(ps, key=lambda x: x[0])]),
+        )
         for key, ps in parts.items()
     }
 

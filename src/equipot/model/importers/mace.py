@@ -139,9 +139,12 @@ def _layer_spec(bundle: Bundle, index: int, n_layers: int) -> LayerSpec:
         l_max=int(bundle.need("max_ell")),
         radial=RadialWeightsSpec(kind="mlp", widths=_radial_widths(bundle, name), activation="silu", normalisation="e3nn"),
         density=str(Irreps(tuple(density))),
-        normaliser=NormaliserSpec(kind=normaliser, place="after", value=float(bundle.need("avg_num_neighbors")) if normaliser == "mean" else None),
+        normaliser=NormaliserSpec(
+            kind=normaliser, place="after", value=float(bundle.need("avg_num_neighbors")) if normaliser == "mean" else None
+        ),
         product=ProductSpec(
-            correlation=int(correlation if isinstance(correlation, int) else correlation[index]), elements=not bundle.get("use_agnostic_product", False)
+            correlation=int(correlation if isinstance(correlation, int) else correlation[index]),
+            elements=not bundle.get("use_agnostic_product", False),
         ),
         self_connection=self_connection,
         readout=_readout(bundle, index, n_layers),

@@ -61,9 +61,14 @@ def nequip_spec(bundle: Bundle) -> ModelSpec:
         layers=layers,
         elements=tuple(int(bundle.need("atomic_numbers")[i]) for i in order),
         radial_basis=RadialBasisSpec(
-            n=int(bundle.need("num_bessels")), prefactor="linear", p=_exponent(bundle.get("polynomial_cutoff_p", 6), bundle), trainable=_trainable(bundle)
+            n=int(bundle.need("num_bessels")),
+            prefactor="linear",
+            p=_exponent(bundle.get("polynomial_cutoff_p", 6), bundle),
+            trainable=_trainable(bundle),
         ),
-        embedding=EmbeddingSpec(kind="learned", width=bundle.weights[f"{_NET}.type_embed.embed_module.weight"].shape[1], attributes="embedding"),
+        embedding=EmbeddingSpec(
+            kind="learned", width=bundle.weights[f"{_NET}.type_embed.embed_module.weight"].shape[1], attributes="embedding"
+        ),
         energy=EnergySpec(
             e0=tuple(shifts.tolist()),
             scale=tuple(_per_type(bundle, "scales", 1.0)[order].tolist()),

@@ -1,7 +1,7 @@
 """An imported model against the results that its bundle carries."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,14 @@ def require_agreement(bundle: Bundle, found: list[Deviation]) -> None:
     """Raises UserError if a frame disagrees: something of the original program is not understood, so the model is not what it claims to be."""
     for index, deviation in enumerate(found):
         for name, tolerance in TOLERANCES.items():
-            value: Any = getattr(deviation, name)
+            value: float | None = getattr(deviation, name)
             if value is not None and not value <= tolerance:
-                raise UserError(f"{bundle.path}: frame {index}: the {name} differs from the original program's by {value:.1e}: not imported")
+                raise UserError(
+                    f"{bundle.path}: frame {index}: the {name} differs from the original program's by {value:.1e}: not imported"
+                )
+
+
+def largest(found: list[Deviation]) -> dict[str, float]:
+    """The largest deviation of each kind."""
+    values = {name: [getattr(d, name) for d in found if getattr(d, name) is not None] for name in TOLERANCES}
+    return {name: max(v) for name, v in values.items() if v}

@@ -1,0 +1,5 @@
+"""Operations on a GPU, in Triton; kernels are generated per plan. Importing this needs the package triton."""
+
+from equipot.ops.triton.convolution import edge_convolution
+
+__all__ = ["edge_convolution"]

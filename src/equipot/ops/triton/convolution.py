@@ -1,0 +1,271 @@
+"""`edge_convolution` in Triton: the same signature, values and derivatives as `ops.reference`, to second order; deterministic.
+
+A(h, y, w) is linear in each argument, so its derivatives are three operations: forward, backward (gh, gy, gw) and double backward. Compiled and
+exported code sees them as `torch.library` operations that hold their Triton kernels; eager code reaches the same rules through
+`autograd.Function`, because the dispatcher's Python layer costs more than a small graph's convolution.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from equipot.ops.native import plan_key
+from equipot.ops.plan import ConvolutionPlan, Edges
+from equipot.ops.triton import launch as launching
+from equipot.ops.triton.convolution_parts import KernelPlan, Tuning, make_parts, n_slots, parse
+from equipot.ops.triton.convolution_source import Given, Need, backward_source, double_backward_source, forward_source
+from equipot.ops.triton.launch import Launch
+from equipot.ops.triton.segments import partial_sums, segment_sums
+from equipot.ops.triton.source import TYPE_NAMES, load_module
+
+_WARPS = {"num_warps": 1}
+_MOST_EDGES = 2**31 - 1
+_keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan costs more than a small convolution
+
+
+def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: ConvolutionPlan) -> Tensor:
+    """Gather, couple, weight and sum to receivers; see `equipot.ops.reference.edge_convolution`.
+
+    Args: h (N, irreps_in.dim), y (E, (l_max+1)²), w (E, n_weights), all float32 or all float64, on a GPU. Returns (N, irreps_out.dim).
+    Edges past receiver_start[N], the padding of a captured graph, are left out, and their gradients are zero.
+    Differentiable twice; a third derivative raises NotImplementedError. Raises ValueError for a wrong shape, dtype or device.
+    """
+    arrays = (h, y, w, edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start)
+    if torch.compiler.is_compiling():
+        return gpu_edge_convolution(*arrays, plan_key(plan))
+    key = _key(plan)
+    if launching.plain(h, y, w):
+        return _Forward.apply(*arrays, key)
+    return gpu_edge_convolution(*arrays, key)
+
+
+def _key(plan: ConvolutionPlan) -> str:
+    found = _keys.get(id(plan))
+    if found is None:
+        found = _keys[id(plan)] = (plan, plan_key(plan))  # the reference keeps the id from being used again
+    return found[1]
+
+
+# ---- kernels of a plan ----
+
+
+def forward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
+    """How the forward is cut."""
+    return Tuning(channels=2 if dtype == torch.float32 else 1, rows=32)
+
+
+def backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
+    """How the backward is cut."""
+    return Tuning(channels=2 if dtype == torch.float32 else 1, rows=32)
+
+
+def double_backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
+    """How the double backward is cut."""
+    return Tuning(channels=1, rows=32)
+
+
+@cache
+def forward_kernel(key: str, dtype: torch.dtype) -> tuple[Any, int]:
+    """The kernel and its programs per receiver."""
+    plan = parse(key)
+    tuning = forward_tuning(plan, dtype)
+    return load_module(forward_source(plan, tuning, TYPE_NAMES[dtype])).kernel, n_slots(plan, tuning)
+
+
+@cache
+def backward_kernel(key: str, dtype: torch.dtype, need: Need) -> tuple[Any, int]:
+    """The kernel and its programs per receiver."""
+    plan = parse(key)
+    tuning = backward_tuning(plan, dtype)
+    return load_module(backward_source(plan, tuning, TYPE_NAMES[dtype], need)).kernel, n_slots(plan, tuning)
+
+
+@cache
+def double_backward_kernel(key: str, dtype: torch.dtype, given: Given, need: Need) -> tuple[Any, int]:
+    """The kernel and its programs per receiver."""
+    plan = parse(key)
+    tuning = double_backward_tuning(plan, dtype)
+    return load_module(double_backward_source(plan, tuning, TYPE_NAMES[dtype], given, need)).kernel, n_slots(plan, tuning)
+
+
+# ---- the three operations: tensors in, tensors out ----
+
+
+def _forward(launch: Launch, h, y, w, sender, receiver_start, by_sender, sender_start, key: str) -> Tensor:
+    plan = parse(key)
+    h, y, w = _check(plan, sender, h=h, y=y, w=w)
+    out = h.new_empty(h.shape[0], plan.out_dim)
+    kernel, slots = forward_kernel(key, h.dtype)
+    launch(kernel, (h.shape[0] * slots,), h, y, w, out, sender, receiver_start, h.shape[0], sender.shape[0], **_WARPS)
+    return out
+
+
+def _backward(launch: Launch, g, h, y, w, sender, receiver_start, by_sender, sender_start, key: str, need) -> tuple[Tensor, Tensor, Tensor]:
+    plan, need = parse(key), Need(*need)
+    g, h, y, w = _check(plan, sender, g=g, h=h, y=y, w=w)
+    kernel, slots = backward_kernel(key, h.dtype, need)
+    dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
+    indices = (sender, receiver_start, h.shape[0], sender.shape[0])
+    launch(kernel, (h.shape[0] * slots,), g, h, y, w, dh, dy, dw, *indices, **_WARPS)
+    return _finish(launch, dh, dy, dw, by_sender, sender_start)
+
+
+def _double_backward(
+    launch: Launch, a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, key: str, need
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    plan, given, need = parse(key), Given(a is not None, b is not None, c is not None), Need(*need[1:], need[0])
+    a, b, c, g, h, y, w = _check(plan, sender, a=a, b=b, c=c, g=g, h=h, y=y, w=w)
+    kernel, slots = double_backward_kernel(key, h.dtype, given, need)
+    dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
+    dg = torch.empty_like(g) if need.g else g.new_empty(0)
+    cotangents = [h if x is None else x for x in (a, b, c)]  # a kernel reads none that is not given
+    indices = (sender, receiver_start, h.shape[0], sender.shape[0])
+    launch(kernel, (h.shape[0] * slots,), *cotangents, g, h, y, w, dg, dh, dy, dw, *indices, **_WARPS)
+    return dg, *_finish(launch, dh, dy, dw, by_sender, sender_start)
+
+
+def _edge_outputs(plan: KernelPlan, slots: int, need: Need, h: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Room for gradients per edge: of h (E, h_dim), of y (E, slots, y_dim), of w; empty where it is not wanted."""
+    n_edges = w.shape[0]
+    used = {p.h_start for p in plan.paths}
+    full = sum(p.n_channels * (2 * p.l1 + 1) for p in {p.h_start: p for p in plan.paths}.values()) == plan.h_dim
+    dh = (h.new_empty if full and used else h.new_zeros)(n_edges, plan.h_dim) if need.h else h.new_empty(0)
+    dy = y.new_empty(n_edges, slots, plan.y_dim) if need.y else y.new_empty(0)
+    return dh, dy, torch.empty_like(w) if need.w else w.new_empty(0)
+
+
+def _finish(launch: Launch, dh: Tensor, dy: Tensor, dw: Tensor, by_sender: Tensor, sender_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over each sender's edges, and over the programs that share an edge."""
+    gh = segment_sums(launch, dh, by_sender, sender_start) if dh.dim() == 2 else dh
+    return gh, partial_sums(dy) if dy.dim() == 3 else dy, dw
+
+
+def _check(plan: KernelPlan, sender: Tensor, **named: Tensor | None) -> list[Tensor | None]:
+    """The tensors as the kernels read them; ValueError unless each has the plan's shape, one dtype and one device."""
+    h = named["h"]
+    n_atoms, n_edges = h.shape[0], sender.shape[0]
+    shapes = {"h": (n_atoms, plan.h_dim), "y": (n_edges, plan.y_dim), "w": (n_edges, plan.w_dim), "g": (n_atoms, plan.out_dim)}
+    shapes |= {"a": shapes["h"], "b": shapes["y"], "c": shapes["w"]}
+    result: list[Tensor | None] = []
+    for name, x in named.items():
+        if x is not None:
+            if x.shape != shapes[name] or x.dtype != h.dtype or x.dtype not in TYPE_NAMES or x.device != h.device:
+                found = f"{tuple(x.shape)} {x.dtype} on {x.device}"
+                raise ValueError(f"edge_convolution: {name} is {found}; expected {shapes[name]} {h.dtype} on {h.device}")
+            x = launching.aligned(x)
+        result.append(x)
+    return result
+
+
+# ---- autograd rules, shared by the two ways in ----
+
+_N_INDICES = 5  # four index tensors, key
+
+
+def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
+    need = list(ctx.needs_input_grad[:3])
+    if g is None or not any(need):
+        return (None,) * (3 + _N_INDICES)
+    run = _Backward.apply if launching.plain(g, *ctx.saved_tensors[:3]) else gpu_edge_convolution_backward
+    grads = run(g, *ctx.saved_tensors, ctx.key, need)
+    return (*_only(grads, need), *(None,) * _N_INDICES)
+
+
+def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
+    cotangents = tuple(x if wanted else None for x, wanted in zip(cotangents, ctx.need, strict=True))
+    need = list(ctx.needs_input_grad[:4])
+    if all(x is None for x in cotangents) or not any(need):
+        return (None,) * (4 + _N_INDICES + 1)
+    run = _DoubleBackward.apply if launching.plain(*cotangents, *ctx.saved_tensors[:4]) else gpu_edge_convolution_double_backward
+    grads = run(*cotangents, *ctx.saved_tensors, ctx.key, need)
+    return (*_only(grads, need), *(None,) * (_N_INDICES + 1))
+
+
+def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
+    raise NotImplementedError("edge_convolution on the gpu backend has no third derivative: build the model with backend='reference' for one")
+
+
+def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
+    return [x if wanted else None for x, wanted in zip(grads, need, strict=True)]
+
+
+def _setup_forward(ctx: Any, inputs: tuple, output: Tensor | None) -> None:
+    ctx.save_for_backward(*inputs[:7])
+    ctx.key = inputs[7]
+    ctx.set_materialize_grads(False)
+
+
+def _setup_backward(ctx: Any, inputs: tuple, output: tuple | None) -> None:
+    ctx.save_for_backward(*inputs[:8])
+    ctx.key, ctx.need = inputs[8], list(inputs[9])
+    ctx.set_materialize_grads(False)
+
+
+def _setup_double_backward(ctx: Any, inputs: tuple, output: tuple | None) -> None:
+    pass
+
+
+class _Forward(Function):
+    """`edge_convolution` of eager code."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _setup_forward(ctx, inputs, None)
+        return _forward(launching.direct, *inputs)
+
+    backward = staticmethod(_forward_rule)
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        _setup_backward(ctx, inputs, None)
+        return _backward(launching.direct, *inputs)
+
+    backward = staticmethod(_backward_rule)
+
+
+class _DoubleBackward(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        return _double_backward(launching.direct, *inputs)
+
+    backward = staticmethod(_double_backward_rule)
+
+
+# ---- torch.library ----
+
+
+@torch.library.triton_op("equipot::gpu_edge_convolution", mutates_args={})
+def gpu_edge_convolution(
+    h: Tensor, y: Tensor, w: Tensor, sender: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str
+) -> Tensor:
+    """`edge_convolution`, its plan as text."""
+    return _forward(launching.traced, h, y, w, sender, receiver_start, by_sender, sender_start, plan)
+
+
+@torch.library.triton_op("equipot::gpu_edge_convolution_backward", mutates_args={})
+def gpu_edge_convolution_backward(
+    g: Tensor, h: Tensor, y: Tensor, w: Tensor, sender: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor,
+    plan: str, need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of h, y and w; an empty tensor stands for one that is not wanted."""
+    return _backward(launching.traced, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan, need)
+
+
+@torch.library.triton_op("equipot::gpu_edge_convolution_double_backward", mutates_args={})
+def gpu_edge_convolution_double_backward(
+    a: Tensor | None, b: Tensor | None, c: Tensor | None, g: Tensor, h: Tensor, y: Tensor, w: Tensor,
+    sender: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str, need: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of ⟨a, gh⟩ + ⟨b, gy⟩ + ⟨c, gw⟩ with respect to g, h, y and w."""
+    return _double_backward(launching.traced, a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan, need)
+
+
+gpu_edge_convolution.register_autograd(_forward_rule, setup_context=_setup_forward)
+gpu_edge_convolution_backward.register_autograd(_backward_rule, setup_context=_setup_backward)
+gpu_edge_convolution_double_backward.register_autograd(_double_backward_rule, setup_context=_setup_double_backward)

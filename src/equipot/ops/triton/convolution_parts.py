@@ -1,0 +1,145 @@
+"""How the work of one `edge_convolution` is cut into programs: plain data, from the plan's key.
+
+A *part* is the paths from some input blocks (l1, p1) of equal channels. One program of one warp computes a part for one receiver and 32·C channels.
+Paths from one input block need only that block of h, so h, w and every result are read or written once by exactly one program; only Y, a few
+numbers an edge, is read by each. (Cutting by output degree instead would read all of h in every part.)
+"""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from equipot.math import clebsch_gordan
+
+LANES = 32  # threads of a warp
+
+
+class KernelPath(NamedTuple):
+    """One path: `equipot.ops.plan.Path` without parities."""
+
+    l1: int
+    l2: int
+    l3: int
+    n_channels: int
+    h_start: int
+    w_start: int
+    out_start: int
+    out_stride: int
+    out_channel: int
+
+    @property
+    def components(self) -> range:
+        """m3, of the output."""
+        return range(2 * self.l3 + 1)
+
+    def pairs(self, m3: int) -> list[tuple[int, list[tuple[int, float]]]]:
+        """Every m1 that couples to m3, each with its (component of Y, coefficient) list."""
+        c = clebsch_gordan(self.l1, self.l2, self.l3)[:, :, m3]
+        first = self.l2 * self.l2
+        return [(m1, [(first + m2, float(c[m1, m2])) for m2 in np.flatnonzero(c[m1]).tolist()]) for m1 in np.flatnonzero(c.any(axis=1)).tolist()]
+
+    def out(self, m3: int) -> int:
+        """Where component m3 begins in a row of the output."""
+        return self.out_start + m3 * self.out_stride + self.out_channel
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """Row lengths and paths."""
+
+    l_max: int
+    h_dim: int
+    w_dim: int
+    out_dim: int
+    paths: tuple[KernelPath, ...]
+
+    @property
+    def y_dim(self) -> int:
+        """(l_max + 1)²."""
+        return (self.l_max + 1) ** 2
+
+
+@cache
+def parse(key: str) -> KernelPlan:
+    """The plan that `equipot.ops.native.plan_key` wrote as text."""
+    head, *paths = key.split(";")
+    l_max, h_dim, w_dim, out_dim = map(int, head.split(","))
+    return KernelPlan(l_max, h_dim, w_dim, out_dim, tuple(KernelPath(*map(int, path.split(","))) for path in paths))
+
+
+class Tuning(NamedTuple):
+    """How large programs are."""
+
+    channels: int  # C, per thread
+    rows: int  # input blocks share a part while their output components are at most this many
+    prefetch: bool = True  # read the next edge's sender early
+
+
+@dataclass(frozen=True)
+class Part:
+    """Paths that one program computes together."""
+
+    paths: tuple[KernelPath, ...]
+    channels: int  # C
+
+    @property
+    def n_channels(self) -> int:
+        """K, the same in every path."""
+        return self.paths[0].n_channels
+
+    @property
+    def width(self) -> int:
+        """Channels of one program."""
+        return LANES * self.channels
+
+    @property
+    def n_programs(self) -> int:
+        """Programs that share the channels."""
+        return -(-self.n_channels // self.width)
+
+    @cached_property
+    def h_rows(self) -> list[tuple[str, int]]:
+        """Name and place of every component of h in use: `start_m`."""
+        starts = {p.h_start: p for p in self.paths}
+        return [(f"{start}_{m}", start + m * self.n_channels) for start, p in starts.items() for m in range(2 * p.l1 + 1)]
+
+    @cached_property
+    def out_rows(self) -> list[tuple[str, int]]:
+        """Name and place of every component of the output: `path_m3`."""
+        return [(f"{number}_{m3}", path.out(m3)) for number, path in enumerate(self.paths) for m3 in path.components]
+
+    @cached_property
+    def harmonics(self) -> list[int]:
+        """Components of Y in use."""
+        return sorted({m for p in self.paths for m3 in p.components for _, terms in p.pairs(m3) for m, _ in terms})
+
+
+@cache
+def make_parts(plan: KernelPlan, tuning: Tuning) -> tuple[Part, ...]:
+    """Input blocks in order, put together while their channels agree and their outputs stay few."""
+    parts: list[list[KernelPath]] = []
+    for start in sorted({p.h_start for p in plan.paths}):
+        block = [p for p in plan.paths if p.h_start == start]
+        if parts and parts[-1][0].n_channels == block[0].n_channels and _rows(parts[-1]) + _rows(block) <= tuning.rows:
+            parts[-1] += block
+        else:
+            parts.append(block)
+    return tuple(Part(tuple(paths), _channels(paths[0].n_channels, tuning.channels)) for paths in parts)
+
+
+def n_slots(plan: KernelPlan, tuning: Tuning) -> int:
+    """Programs per receiver."""
+    return sum(part.n_programs for part in make_parts(plan, tuning))
+
+
+def _rows(paths: list[KernelPath]) -> int:
+    return sum(len(p.components) for p in paths)
+
+
+def _channels(n_channels: int, wanted: int) -> int:
+    """At most `wanted` channels per thread, and no more than there are."""
+    while wanted > 1 and LANES * (wanted // 2) >= n_channels:
+        wanted //= 2
+    return wanted

@@ -1,0 +1,93 @@
+"""Learning rates, progress, averages and the schedule-free optimiser."""
+
+import math
+
+import pytest
+import torch
+
+from equipot.train.average import Average
+from equipot.train.config import TrainConfig
+from equipot.train.optimizers import ScheduleFreeAdamW, make_optimizer
+from equipot.train.schedule import LearningRate, Progress
+
+
+def test_progress_is_the_furthest_of_epochs_updates_and_time():
+    progress = Progress(TrainConfig(max_epochs=10, max_time="00:01:40"), updates_per_epoch=5)
+    assert progress.fraction(25, 0.0) == 0.5
+    assert progress.fraction(25, 80.0) == 0.8
+    assert progress.fraction(99, 0.0) == 1.0
+    assert [progress.is_over(49, 0.0), progress.is_over(50, 0.0), progress.is_over(1, 100.0)] == [False, True, True]
+    assert Progress(TrainConfig(max_epochs=10, max_updates=20), 5).fraction(5, 1e9) == 0.25
+
+
+def test_cosine_anneals_to_the_end_and_warms_up():
+    rate = LearningRate(TrainConfig(learning_rate=0.1, warmup=9))
+    assert rate.value(0, 0.0) == pytest.approx(0.01)
+    assert rate.value(4, 0.0) == pytest.approx(0.05)
+    assert rate.value(100, 0.0) == pytest.approx(0.1)
+    assert rate.value(100, 0.5) == pytest.approx(0.05)
+    assert rate.value(100, 0.25) == pytest.approx(0.05 * (1 + math.sqrt(0.5)))
+    assert rate.value(100, 1.0) == pytest.approx(1e-5)
+
+
+def test_plateau_waits_falls_and_is_restored():
+    rate = LearningRate(TrainConfig(learning_rate=1.0, warmup=0, scheduler="plateau", plateau_patience=2, plateau_factor=0.5))
+    for measure in (1.0, 0.9, 0.95, 0.93):
+        rate.validated(measure)
+    assert rate.value(0, 0.9) == 1.0
+    other = LearningRate(rate.config)
+    other.load_state_dict(rate.state_dict())
+    for each in (rate, other):
+        each.validated(0.91)
+        assert each.value(0, 0.9) == 0.5
+
+
+def test_average_by_hand():
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    average = Average([weight], decay=0.15)
+    expected, n = 1.0, 0
+    for new in (2.0, 3.0, 4.0):
+        with torch.no_grad():
+            weight.fill_(new)
+        average.update()
+        decay = min(0.15, (1 + n) / (10 + n))
+        expected, n = decay * expected + (1 - decay) * new, n + 1
+    with average.applied(torch.optim.SGD([weight], lr=0.1)):
+        assert weight.item() == pytest.approx(expected)
+    assert weight.item() == 4.0
+    assert expected != 4.0
+
+
+def test_schedule_free_follows_its_equations():
+    """z, x and y of the paper, kept apart here, against the two-array form."""
+    torch.manual_seed(0)
+    target = torch.randn(5, dtype=torch.float64)
+    y = torch.nn.Parameter(torch.zeros(5, dtype=torch.float64))
+    optimizer = ScheduleFreeAdamW([y], lr=0.05, weight_decay=0.1)
+    z = x = torch.zeros(5, dtype=torch.float64)
+    v, total = torch.zeros(5, dtype=torch.float64), 0.0
+    for t in range(1, 20):
+        point = 0.1 * z + 0.9 * x
+        gradient = 2 * (point - target)
+        optimizer.zero_grad()
+        (y - target).square().sum().backward()
+        optimizer.step()
+        v = 0.999 * v + 0.001 * gradient**2
+        total += 0.05**2
+        c = 0.05**2 / total
+        z = z - 0.05 * (gradient / ((v / (1 - 0.999**t)).sqrt() + 1e-8) + 0.1 * point)
+        x = (1 - c) * x + c * z
+        assert torch.allclose(y.detach(), 0.1 * z + 0.9 * x, atol=1e-12)
+        assert torch.allclose(optimizer.averaged()[0], x, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamw", "schedule_free"])
+def test_every_optimiser_goes_downhill(name):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer([weight], TrainConfig(optimizer=name, learning_rate=0.05))
+    for _ in range(200):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    with Average([weight], None).applied(optimizer):
+        assert weight.abs().max() < 0.1
