@@ -38,8 +38,9 @@ def random_edges(n_atoms: int, n_edges: int) -> Edges:
     degree = max(1, n_edges // n_atoms)
     receiver = torch.arange(n_edges) * n_atoms // n_edges
     sender = (receiver + torch.randint(1, 2 * degree, (n_edges,))) % n_atoms
-    by_sender = torch.argsort(sender, stable=True)
-    return Edges(sender, receiver, _starts(receiver, n_atoms), by_sender, _starts(sender, n_atoms))
+    by_sender, edge = torch.argsort(sender, stable=True), torch.arange(n_edges)
+    pair_edges = torch.stack([edge, edge], dim=1)
+    return Edges(sender, receiver, _starts(receiver, n_atoms), by_sender, _starts(sender, n_atoms), edge, pair_edges)
 
 
 def _starts(index: Tensor, n: int) -> Tensor:

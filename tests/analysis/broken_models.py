@@ -65,7 +65,9 @@ class Handed(Added):
         r = vectors.norm(dim=1, keepdim=True)
         envelope = (1 - r / CUTOFF).clamp(min=0) ** 4
         z = graph.species[graph.sender, None].double()
-        arms = [segment_sum(vectors * envelope * f, graph.receiver, graph.n_atoms) for f in (r, torch.cos(2 * r) * (1 + z), r * z**2 + r**3)]
+        arms = [
+            segment_sum(vectors * envelope * f, graph.receiver, graph.n_atoms) for f in (r, torch.cos(2 * r) * (1 + z), r * z**2 + r**3)
+        ]
         return 1e-2 * (arms[0] * torch.linalg.cross(arms[1], arms[2])).sum(1)
 
 

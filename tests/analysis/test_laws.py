@@ -89,7 +89,15 @@ def test_a_declared_class_is_what_is_tested():
 
 def test_the_users_structures_are_used_and_elements_checked():
     potential = broken.small_potential()
-    frames = [Frame(np.array([8, 1, 1]), np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.2, 0.94, 0]]), np.zeros((3, 3)), np.zeros(3, bool), source="w.xyz#0")]
+    frames = [
+        Frame(
+            np.array([8, 1, 1]),
+            np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.2, 0.94, 0]]),
+            np.zeros((3, 3)),
+            np.zeros(3, bool),
+            source="w.xyz#0",
+        )
+    ]
     (result,) = run_checks(potential, frames, only=["rotation"])
     assert result.passed
     (seen,) = run_checks(potential, frames, only=["contrast"])

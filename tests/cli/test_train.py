@@ -43,7 +43,7 @@ def test_preset_and_train_go_together(app, tmp_path, monkeypatch):
     done = runner.invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "runs" / "nequip" / "best.equipot").is_file()
-    assert "forces meV/Å" in done.output
+    assert "meV/Å" in done.output
     assert json.loads((tmp_path / "runs" / "nequip" / "evaluation.json").read_text())["test"]["n_structures"] == 8
     again = runner.invoke(app, words)
     assert isinstance(again.exception, UserError)

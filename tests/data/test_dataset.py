@@ -132,6 +132,7 @@ def test_split_by_indices(tmp_path):
 
 def test_subsets_are_nested():
     """A learning curve's small sets are part of its large ones, and never meet the validation set."""
+    assert max(split(100, 0.2, seed=1, n_train=5)[0]) > 20  # drawn from all of them, not the first of a trajectory
     previous: set[int] = set()
     for n in (5, 20, 80):
         train, held = split(100, 0.2, seed=1, n_train=n)

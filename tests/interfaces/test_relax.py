@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.io import read
+from springs import Springs
 
 from equipot.errors import UserError
 from equipot.interfaces.relax import RelaxStep, relax
 
 
-@pytest.mark.parametrize("optimizer", ["fire", "lbfgs", "bfgs"])
+@pytest.mark.parametrize("optimizer", ["fire", "bfgs"])
 def test_a_molecule_is_relaxed(model_file: Path, ethanol: Atoms, tmp_path: Path, optimizer: str) -> None:
     start = ethanol.positions.copy()
     steps: list[RelaxStep] = []
@@ -28,13 +30,20 @@ def test_a_molecule_is_relaxed(model_file: Path, ethanol: Atoms, tmp_path: Path,
     assert [f.info["step"] for f in path] == [s.step for s in steps] == list(range(len(steps)))
 
 
+@pytest.mark.parametrize("optimizer", ["fire", "lbfgs"])
 @pytest.mark.parametrize("pressure", [0.0, 3.0])
-def test_a_cell_is_relaxed_to_the_pressure(model_file: Path, crystal: Atoms, tmp_path: Path, pressure: float) -> None:
-    found = relax(model_file, crystal, tmp_path / "a.cif", cell=True, pressure=pressure, fmax=0.01, smax=0.02, steps=400, optimizer="lbfgs")
+def test_a_cell_is_relaxed_to_the_pressure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pressure: float, optimizer: str) -> None:
+    at_rest = bulk("Ar", "fcc", 5.3, cubic=True)
+    monkeypatch.setattr("equipot.interfaces.relax.Calculator", lambda *_, **__: Springs(at_rest))
+    strained = at_rest.copy()
+    strained.set_cell(at_rest.cell.array @ [[1.04, 0.03, 0.0], [0.0, 0.98, 0.02], [0.0, 0.0, 1.01]], scale_atoms=True)
+    strained.rattle(0.1, seed=1)
+    found = relax("", strained, tmp_path / "a.cif", cell=True, pressure=pressure, fmax=0.005, smax=0.01, optimizer=optimizer)
     assert found.converged
-    stress = found.atoms.get_stress() * 160.21766208
-    assert stress == pytest.approx([-pressure] * 3 + [0.0] * 3, abs=0.0201)
-    assert np.abs(found.atoms.cell.array - crystal.cell.array).max() > 0.01
+    assert found.atoms.get_stress() * 160.21766208 == pytest.approx([-pressure] * 3 + [0.0] * 3, abs=0.0101)
+    lengths = found.atoms.cell.lengths()
+    assert lengths == pytest.approx([lengths[0]] * 3, abs=0.01)
+    assert lengths[0] == pytest.approx(5.3, abs=0.005) if pressure == 0.0 else lengths[0] < 5.2
     assert read(found.structure).cell.volume == pytest.approx(found.atoms.cell.volume, rel=1e-4)
 
 

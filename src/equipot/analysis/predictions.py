@@ -1,17 +1,22 @@
 """Predicted frames: written beside their reference values, and read again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ase
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.stress import full_3x3_to_voigt_6_stress
+from ase.io import iread
+from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 
 from equipot.data.frame import Frame
+from equipot.data.labels import Keys
+from equipot.data.readers import read_frames
 from equipot.data.writer import SUFFIXES, write_frames
 from equipot.errors import UserError
+
+LABELS = Keys(energy="REF_energy", forces="REF_forces")
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class PredictedFrame:
 
     frame: Frame
     prediction: dict[str, Any]
+    set_name: str = ""
 
     def atoms(self) -> ase.Atoms:
         """ASE atoms with the predictions as calculator results and the labels as `REF_energy`, `REF_forces` and `REF_stress` (Voigt)."""
@@ -34,14 +40,29 @@ class PredictedFrame:
             atoms.arrays["REF_forces"] = self.frame.forces
         if self.frame.stress is not None:
             atoms.info["REF_stress"] = full_3x3_to_voigt_6_stress(self.frame.stress)
-        if self.frame.source:
-            atoms.info["source"] = self.frame.source
+        atoms.info |= {name: text for name, text in (("source", self.frame.source), ("set", self.set_name)) if text}
         return atoms
 
 
-def write_predictions(frames: Sequence[Frame], predictions: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Extended xyz (.extxyz or .xyz, also .gz), whole or not at all; an older file of the name is replaced."""
-    write_frames([PredictedFrame(f, p) for f, p in zip(frames, predictions, strict=True)], path, overwrite=True)
+def write_predictions(sets: Mapping[str, tuple[Sequence[Frame], Sequence[dict[str, Any]]]], path: str | Path) -> None:
+    """Frames and predictions of each set as extended xyz (.extxyz or .xyz, also .gz), whole or not at all; an older file is replaced."""
+    predicted = [PredictedFrame(f, p, name) for name, pair in sets.items() for f, p in zip(*pair, strict=True)]
+    write_frames(predicted, path, overwrite=True)
+
+
+def read_predictions(path: str | Path) -> dict[str, tuple[list[Frame], list[dict[str, Any]]]]:
+    """The inverse of `write_predictions`; raises UserError for a file that does not hold predictions beside labels."""
+    sets: dict[str, tuple[list[Frame], list[dict[str, Any]]]] = {}
+    for index, (frame, atoms) in enumerate(zip(read_frames(str(path), LABELS), iread(path, index=":", format="extxyz"), strict=True)):
+        results = atoms.calc.results if atoms.calc is not None else {}
+        if not {"energy", "forces"} <= results.keys() or not ("REF_energy" in atoms.info or "REF_forces" in atoms.arrays):
+            raise UserError(f"{path}, frame {index}: has no prediction beside a label; `equipot evaluate --predictions` writes such files")
+        stress = voigt_6_to_full_3x3_stress(results["stress"]) if "stress" in results else None
+        stored = replace(frame, stress=frame.stress if "REF_stress" in atoms.info else None)
+        frames, predictions = sets.setdefault(str(atoms.info.get("set", Path(path).name)), ([], []))
+        frames.append(replace(stored, source=str(atoms.info.get("source", frame.source))))
+        predictions.append({"energy": results["energy"], "forces": results["forces"], "stress": stress})
+    return sets
 
 
 def require_xyz(path: str | Path | None) -> None:

@@ -61,20 +61,23 @@ def check(
 
 def table(results: "list[Result]", title: str) -> "Table":
     """The results as a table: verdict, name, value against threshold, and what was seen."""
+    from rich.markup import escape
     from rich.table import Table
 
-    view = Table(title=title, title_justify="left", show_lines=False)
+    from equipot.analysis.checks import RELATIVE
+
+    view = Table(title=title, title_justify="left", caption=f"Values without a unit are {RELATIVE}.", caption_justify="left")
     view.add_column("")
     view.add_column("check", no_wrap=True)
-    view.add_column("value", justify="right", no_wrap=True)
-    view.add_column("limit", justify="right")
+    view.add_column("value\nlimit", justify="right", no_wrap=True)
     view.add_column("what was seen", overflow="fold")
     kind = ""
     for r in results:
         if r.kind != kind:
             kind = r.kind
             view.add_section()
-        view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}", f"{r.threshold:.0e}\n[dim]{r.unit}[/]", r.message)
+        unit = "" if r.unit == RELATIVE else f" [dim]({r.unit})[/]"
+        view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}\n[dim]{r.threshold:.0e}[/]", escape(r.message) + unit)
     return view
 
 

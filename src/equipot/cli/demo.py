@@ -1,18 +1,23 @@
 """`equipot demo`: the whole loop on the packaged data, each step with the command that does the same."""
 
 import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from equipot.cli.check import check
+from equipot.cli.evaluate import evaluate
+from equipot.cli.report import report
 from equipot.errors import UserError
 
-LEARN, TEST, HOT = "equipot:ethanol_300K@:130", "equipot:ethanol_300K@130:", "equipot:ethanol_600K"
-SHORT_TEST, SHORT_HOT = "equipot:ethanol_300K@130:150", "equipot:ethanol_600K@:20"
+LEARN, TEST, HOT = "equipot:ethanol_300K@:130", "300K=equipot:ethanol_300K@130:", "600K=equipot:ethanol_600K"
+START = "equipot:ethanol_300K@-1"
+SHORT_TEST, SHORT_HOT = "300K=equipot:ethanol_300K@130:150", "600K=equipot:ethanol_600K@:20"
 CONFIG = """\
 # 100 ethanol structures at 300 K (PBE/def2-SVP) to train on, 30 to choose the best weights by.
 name: {name}
@@ -48,12 +53,12 @@ QUICK = Scale({"n_layers": 2, "l_max": 1, "n_channels": 8}, "00:00:15", SHORT_TE
 
 @dataclass(frozen=True)
 class Step:
-    """One part of the loop: what it does, the command that does the same, whether it is done, and how to do it."""
+    """One part of the loop: what it does, the command that does the same, whether it is done already, and how to do it."""
 
     title: str
     what: str
     command: str
-    done: Callable[[], bool]
+    done: bool
     run: Callable[[], None]
 
 
@@ -70,93 +75,76 @@ def demo(
     """The whole loop on packaged data: train, evaluate, check, molecular dynamics, report. Stopped, it goes on where it was."""
     from rich.console import Console
 
-    start = time.monotonic()
+    began = time.monotonic()
     console = Console(highlight=False)
     if force:
         _clear(out)
     plan = Plan(out, QUICK if quick else FULL, console)
-    plan.prepare(quick)
-    steps = plan.steps()
-    for number, step in enumerate(steps, start=1):
-        console.rule(f"[bold]{number} of {len(steps)}: {step.title}[/]", align="left")
+    plan.prepare("ethanol-quick" if quick else "ethanol")
+    for number, step in enumerate(plan.steps(), start=1):
+        console.rule(f"[bold]{number} of {plan.n_steps}: {step.title}[/]", align="left")
         console.print(step.what)
         console.print(f"[bold]$ {step.command}[/]\n", soft_wrap=True)
-        began = time.monotonic()
-        if step.done():
-            console.print("[dim]done before; --force does it anew[/]\n")
+        if step.done:
+            console.print("[dim]done before; --force does everything anew[/]\n")
             continue
+        since = time.monotonic()
         step.run()
-        console.print(f"[dim]{time.monotonic() - began:.0f} s[/]\n")
-    plan.summary(time.monotonic() - start)
+        console.print(f"[dim]{time.monotonic() - since:.0f} s[/]\n")
+    plan.summary(time.monotonic() - began)
 
 
 class Plan:
     """The steps of a demo in one folder."""
 
+    n_steps = 6
+
     def __init__(self, out: Path, scale: Scale, console: Any) -> None:
         self.out, self.scale, self.console = out, scale, console
         self.config, self.model = out / "demo.yaml", out / "best.equipot"
-        self.langevin, self.nve = out / "md" / "langevin.extxyz", out / "md" / "nve.extxyz"
+        self.errors, self.predictions, self.checks = out / "evaluation.json", out / "predictions.extxyz", out / "check.json"
 
-    def prepare(self, quick: bool) -> None:
+    def prepare(self, name: str) -> None:
         """The configuration in the folder; raises UserError where it is another demo's."""
-        name = "ethanol-quick" if quick else "ethanol"
         text = CONFIG.format(name=name, learn=LEARN, max_time=self.scale.max_time, out=json.dumps(str(self.out)), **self.scale.model)
         if self.config.is_file() and self.config.read_text(encoding="utf-8") != text:
-            raise UserError(f"{self.out}: holds another demo (quick or of another version): --force replaces it, or give another --out")
+            raise UserError(f"{self.out}: holds another demo (quick, or of another version): --force replaces it, or give another --out")
         self.out.mkdir(parents=True, exist_ok=True)
         self.config.write_text(text, encoding="utf-8")
 
-    def steps(self) -> list[Step]:
-        """All of them, in order."""
-        o, m, s = self.out, self.model, self.scale
-        report = o / "report.html"
-        return [
-            Step(
-                "train",
-                f"A NequIP potential learns from 100 structures of ethanol at 300 K; 30 more tell which weights are best. {self.config} says how.",
-                f"equipot train {self.config}",
-                (o / "trained").is_file,
-                self.train,
-            ),
-            Step(
-                "evaluate",
-                "Errors on structures it has not seen: the rest at 300 K, and at 600 K, which is hotter than anything it learned from.",
-                f"equipot evaluate {m} {s.test} {s.hot} --json {o / 'evaluation.json'} --predictions {o / 'predictions.extxyz'}",
-                lambda: _newer(m, o / "evaluation.json", o / "predictions.extxyz"),
-                self.evaluate,
-            ),
-            Step(
-                "check",
-                "Laws that hold for any good potential (symmetry, derivatives, locality), and behaviours to be aware of.",
-                f"equipot check {m} --data {s.test} --json {o / 'check.json'}",
-                lambda: _newer(m, o / "check.json"),
-                self.check,
-            ),
-            Step(
-                "dynamics at 300 K",
-                "Langevin molecular dynamics, started from a structure of the test set.",
-                self.md_command("langevin", self.langevin, f"{s.test.split('@')[0]}@-1"),
-                lambda: self.md_done(self.langevin),
-                lambda: self.md("langevin", self.langevin, f"{s.test.split('@')[0]}@-1", 0),
-            ),
-            Step(
-                "energy conservation",
-                "NVE dynamics from where that ended, in double precision: the total energy must stay.",
-                self.md_command("nve", self.nve, str(self.langevin)),
-                lambda: self.md_done(self.nve),
-                lambda: self.md("nve", self.nve, str(self.langevin), 1),
-            ),
-            Step(
-                "report",
-                "Everything on one page.",
-                f"equipot report {o}",
-                lambda: _newer(m, report) and _newer(self.nve, report) and _newer(o / "check.json", report),
-                self.report,
-            ),
-        ]
+    def steps(self) -> Iterator[Step]:
+        """One after the other; each is made when those before it are done."""
+        trained = self.out / "trained"
+        what = f"A NequIP potential learns from 100 structures of ethanol at 300 K; 30 more tell which weights are best. {self.config} says how."
+        yield Step("train", what, f"equipot train {self.config}", trained.is_file(), lambda: self.train(trained))
 
-    def train(self) -> None:
+        data, probes = f"{self.scale.test} {self.scale.hot}", self.scale.test.partition("=")[2]
+        yield Step(
+            "evaluate",
+            "Errors on structures it has not seen: others at 300 K, and at 600 K, hotter than anything it learned from.",
+            f"equipot evaluate {self.model} {data} --json {self.errors} --predictions {self.predictions}",
+            _newer(self.model, self.errors, self.predictions),
+            lambda: evaluate(self.model, data.split(), str(self.errors), self.predictions),
+        )
+        yield Step(
+            "check",
+            "Laws that hold for any good potential (symmetry, derivatives, locality), and behaviours to be aware of.",
+            f"equipot check {self.model} --data {probes} --json {self.checks}",
+            _newer(self.model, self.checks),
+            lambda: self.check(probes),
+        )
+        hot, cold = self.out / "md" / "langevin.extxyz", self.out / "md" / "nve.extxyz"
+        settings = {"timestep": TIMESTEP, "temperature": TEMPERATURE}
+        what = "Langevin molecular dynamics from a structure of the test set."
+        yield self.dynamics("dynamics at 300 K", what, START, hot, settings | {"ensemble": "langevin"}, 0)
+        what = "NVE dynamics from where that ended, in double precision: the total energy must stay."
+        yield self.dynamics("energy conservation", what, str(hot), cold, settings | {"ensemble": "nve", "dtype": "float64"}, 1)
+
+        page = self.out / "report.html"
+        done = all(_newer(file, page) for file in (self.model, self.errors, self.checks, hot, cold))
+        yield Step("report", "Everything on one page.", f"equipot report {self.out}", done, lambda: report(self.out))
+
+    def train(self, trained: Path) -> None:
         """Train, or go on where a stopped demo was."""
         from equipot.train.callbacks import LAST, Interrupted
         from equipot.train.config_file import read_config
@@ -166,69 +154,91 @@ class Plan:
         try:
             train(read_config(self.config), resume=resume, overwrite=not resume)
         except Interrupted:
-            typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(130) from None
-        (self.out / "trained").touch()
+            _stop()
+        trained.touch()
 
-    def evaluate(self) -> None:
-        """Errors in and out of domain, with predictions for the report."""
-        from equipot.cli.evaluate import evaluate
-
-        evaluate(self.model, [self.scale.test, self.scale.hot], str(self.out / "evaluation.json"), self.out / "predictions.extxyz")
-
-    def check(self) -> None:
+    def check(self, probes: str) -> None:
         """The checks; a broken law is shown and does not end the demo."""
-        from equipot.cli.check import check
-
         try:
-            check(self.model, [self.scale.test], json_file=str(self.out / "check.json"))
+            check(self.model, [probes], json_file=str(self.checks))
         except typer.Exit:
-            self.console.print("[bold red]a law is broken: this is a defect of the program, please report it[/]")
+            self.console.print("[bold red]a law is broken: this is a defect, please report it[/]")
 
-    def md_command(self, ensemble: str, out: Path, start: str) -> str:
-        """The command of a simulation; its number of steps is what fits into the time, where it has not begun."""
-        index = ("langevin", "nve").index(ensemble)
-        steps = self.planned(out) or self.scale.most_steps[index]
-        extra = " --dtype float64" if ensemble == "nve" else ""
-        return f"equipot md {self.model} {start} --ensemble {ensemble} --temperature {TEMPERATURE:g} --steps {steps} --timestep {TIMESTEP} --out {out}{extra}"
-
-    def planned(self, out: Path) -> int | None:
-        """Steps of a simulation that has begun."""
-        from equipot.interfaces.md import MDFiles
-        from equipot.interfaces.md_restart import read_restart
-
-        restart = MDFiles.of(out).restart
-        return read_restart(restart).settings.steps if restart.is_file() else None
-
-    def md_done(self, out: Path) -> bool:
-        """Whether a simulation by this model has reached its end."""
+    def dynamics(self, title: str, what: str, start: str, out: Path, given: dict[str, Any], index: int) -> Step:
+        """A simulation: of as many steps as the time allows, or the rest of one that was begun with this model."""
         from equipot.interfaces.md import MDFiles
         from equipot.interfaces.md_restart import model_hash, read_restart
-
-        restart = MDFiles.of(out).restart
-        if not restart.is_file() or not self.model.is_file():
-            return False
-        found = read_restart(restart)
-        return found.step >= found.settings.steps and found.model_hash == model_hash(self.model)
-
-    def md(self, ensemble: str, out: Path, start: str, index: int) -> None:
-        """A simulation, or the rest of it."""
-        from equipot.cli.md import Progress
-        from equipot.interfaces.md import MDFiles, resume_md, run_md
         from equipot.interfaces.md_settings import MDSettings
 
-        dtype = "float64" if ensemble == "nve" else None
+        restart = MDFiles.of(out).restart
+        begun = read_restart(restart) if restart.is_file() else None
+        if begun is not None and begun.model_hash == model_hash(self.model):
+            settings, done = begun.settings, begun.step >= begun.settings.steps
+        else:
+            steps = self.affordable(start, given.get("dtype"), index)
+            settings, begun, done = MDSettings(steps=steps, **given), None, False
+        words = " ".join(f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}" for name, value in given.items())
+        command = f"equipot md {self.model} {start} {words} --steps {settings.steps} --out {out}"
+        return Step(title, what, command, done, lambda: self.run_dynamics(start, out, settings, resume=begun is not None))
+
+    def run_dynamics(self, start: str, out: Path, settings: Any, resume: bool) -> None:
+        """The simulation itself, with its progress."""
+        from equipot.cli.md import Progress
+        from equipot.interfaces.md import resume_md, run_md
+
         progress = Progress()
         try:
-            if MDFiles.of(out).restart.is_file() and not self.md_stale(out):
+            if resume:
                 summary = resume_md(self.model, out, on_sample=progress)
             else:
-                steps = self.affordable(start, dtype, self.scale.most_steps[index], self.scale.seconds[index])
-                settings = MDSettings(ensemble=ensemble, steps=steps, timestep=TIMESTEP, temperature=TEMPERATURE, dtype=dtype)
                 summary = run_md(self.model, start, out, settings, force=True, on_sample=progress)
         finally:
             progress.end()
         if not summary.finished:
-            typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(130)
+            _stop()
         self.console.print(f"{summary.step} steps, {summary.step * TIMESTEP / 1000:g} ps, into {out}")
+
+    def affordable(self, start: str, dtype: str | None, index: int) -> int:
+        """Steps that fit into the time for simulation `index`, in hundreds, by the speed of a few."""
+        from equipot.interfaces.ase_calculator import Calculator
+        from equipot.interfaces.structure import read_structure
+
+        atoms = read_structure(start)
+        atoms.calc = Calculator(self.model, dtype=dtype)
+        atoms.get_forces()
+        began = time.perf_counter()
+        for _ in range(SPEED_STEPS):
+            atoms.positions += 1e-6
+            atoms.get_forces()
+        fitting = self.scale.seconds[index] / (time.perf_counter() - began) * SPEED_STEPS
+        return int(min(self.scale.most_steps[index], max(100, fitting // 100 * 100)))
+
+    def summary(self, seconds: float) -> None:
+        """The figures, and where the page is."""
+        from equipot.analysis.report import collect
+        from equipot.analysis.report.page import tiles
+
+        self.console.rule("[bold]what came of it[/]", align="left")
+        for tile in tiles(collect(self.out)):
+            self.console.print(f"  {tile.label:<60} [bold]{tile.value}[/] {tile.unit}")
+        self.console.print(f"  {'this demo took':<60} [bold]{seconds / 60:.1f}[/] min")
+        self.console.print(f"\nopen [bold]{(self.out / 'report.html').resolve()}[/] in a browser", soft_wrap=True)
+
+
+def _newer(older: Path, *files: Path) -> bool:
+    """Whether all files are there and none is older than `older`."""
+    return older.is_file() and all(f.is_file() and f.stat().st_mtime >= older.stat().st_mtime for f in files)
+
+
+def _clear(out: Path) -> None:
+    """Remove a demo, and nothing that is not one."""
+    if not out.exists():
+        return
+    if not (out / "demo.yaml").is_file():
+        raise UserError(f"{out}: is not the folder of a demo, so --force does not remove it: give another --out")
+    shutil.rmtree(out)
+
+
+def _stop() -> None:
+    typer.echo("stopped; the same command goes on from here", err=True)
+    raise typer.Exit(130)

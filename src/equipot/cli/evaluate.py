@@ -27,7 +27,10 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, NAME.equipot.", show_default=False)],
     data: Annotated[
-        list[str], typer.Argument(help="Files or folders; FILE@0:100 takes a slice, equipot:NAME a packaged set.", show_default=False)
+        list[str],
+        typer.Argument(
+            help="Files or folders, also as NAME=FILE; FILE@0:100 takes a slice, equipot:NAME a packaged set.", show_default=False
+        ),
     ],
     json_file: Annotated[
         str, typer.Option("--json", help="Write the errors as JSON to this file; - is standard output.", metavar="FILE")
@@ -56,13 +59,15 @@ def evaluate(
     require_folder(predictions)
     require_xyz(predictions)
     potential = load_model(model, dtype or None, device)
-    sets = [read_frames(name, _keys(keys), _units(units)) for name in data]
+    named = [_named(text) for text in data]
+    sets = [read_frames(file, _keys(keys), _units(units)) for _, file in named]
     for frame in (f for frames in sets for f in frames):
         species_index(frame.numbers, list(potential.spec.elements), frame.source)
     results = [evaluate_frames(potential, frames, batch_size, progress=json_file != "-") for frames in sets]
-    names = set_names(data)
+    names = set_names(named)
     if predictions:
-        write_predictions([f for frames in sets for f in frames], [p for r in results for p in r.predictions], predictions)
+        found = zip(names, sets, results, strict=True)
+        write_predictions({name: (frames, result.predictions) for name, frames, result in found}, predictions)
     if json_file:
         write_json(json_file, {name: result.to_dict() for name, result in zip(names, results, strict=True)})
     if json_file != "-":
@@ -72,10 +77,16 @@ def evaluate(
             console.print(line)
 
 
-def set_names(data: Sequence[str]) -> list[str]:
-    """The file's name of each, or what was given where two are called alike."""
-    short = [Path(name).name for name in data]
-    return [s if short.count(s) == 1 else name for s, name in zip(short, data, strict=True)]
+def set_names(named: Sequence[tuple[str, str]]) -> list[str]:
+    """The name given to each file, or the file's own, in full where two are called alike."""
+    short = [name or Path(file).name for name, file in named]
+    return [s if short.count(s) == 1 else file for s, (_, file) in zip(short, named, strict=True)]
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Name and file of NAME=FILE; a file may have an = in its own name."""
+    name, equals, file = text.partition("=")
+    return (name, file) if equals and file and "/" not in name and not Path(text).exists() else ("", text)
 
 
 def table(names: Sequence[str], results: "Sequence[Evaluation]") -> "Table":

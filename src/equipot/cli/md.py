@@ -89,7 +89,7 @@ def relax(
     fmax: Annotated[float, typer.Option(help="eV/Å: converged when no force is larger.")] = 0.01,
     smax: Annotated[float, typer.Option(help="GPa: and, with --cell, no component of the stress is further off.")] = 0.05,
     steps: Annotated[int, typer.Option(help="At most.")] = 500,
-    optimizer: Annotated[str, typer.Option(help="fire, lbfgs or bfgs.")] = "fire",
+    optimizer: Annotated[str, typer.Option(help="fire, bfgs or lbfgs.")] = "fire",
     dtype: _Dtype = None,
     engine: _Engine = "auto",
     device: _Device = "cpu",
@@ -105,7 +105,8 @@ def relax(
     last = summary.last
     state = "converged" if summary.converged else "NOT converged"
     stress = "" if last.max_stress is None else f", largest stress {last.max_stress:.3g} GPa off"
-    typer.echo(f"{state} after {last.step} steps: energy {last.energy:.6f} eV, largest force {last.max_force:.4g} eV/Å{stress}")
+    energies = f"energy {summary.first.energy:.6f} -> {last.energy:.6f} eV"
+    typer.echo(f"{state} after {last.step} steps: {energies}, largest force {last.max_force:.4g} eV/Å{stress}")
     typer.echo(f"structure {summary.structure}, path {summary.path}")
     if not summary.converged:
         raise typer.Exit(1)

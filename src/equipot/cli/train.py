@@ -51,17 +51,21 @@ def train(
     typer.echo(f"{result.folder / 'best.equipot'}")
 
 
+COLUMNS = (("energy", "energy\nmeV"), ("energy_per_atom", "energy\nmeV/atom"), ("forces", "forces\nmeV/Å"), ("stress", "stress\nmeV/Å³"))
+
+
 def evaluation_table(evaluations: "dict[str, Evaluation]") -> "Table":
-    """Errors of several sets as a table, in meV and meV/Å."""
+    """Errors of several sets as a table, MAE / RMSE, in meV and meV/Å; what no set has labels of is left out."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="errors, MAE / RMSE", title_justify="left")
-    for name in ("set", "structures", "energy meV", "energy meV/atom", "forces meV/Å", "stress meV/Å³"):
-        table.add_column(name, justify="left" if name == "set" else "right")
+    table = Table(title="errors, MAE / RMSE", title_justify="left", box=SIMPLE)
+    shown = [(name, title) for name, title in COLUMNS if any(f"{name}_mae" in e.measures for e in evaluations.values())]
+    for title in ("set", "structures", *(title for _, title in shown)):
+        table.add_column(title, justify="left" if title == "set" else "right", no_wrap=True)
     for name, evaluation in evaluations.items():
-        m = evaluation.measures
-        columns = [_pair(m, q) for q in ("energy", "energy_per_atom", "forces", "stress")]
-        table.add_row(name, str(m["n_structures"]), *columns)
+        columns = [_pair(evaluation.measures, quantity) for quantity, _ in shown]
+        table.add_row(name, str(evaluation.measures["n_structures"]), *columns)
     return table
 
 

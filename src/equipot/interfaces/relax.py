@@ -38,6 +38,7 @@ class RelaxSummary(NamedTuple):
     """How a relaxation ended."""
 
     converged: bool
+    first: RelaxStep
     last: RelaxStep
     structure: Path
     path: Path  # the trajectory of all steps
@@ -64,9 +65,9 @@ def relax(
     """Move the atoms, and with `cell` the cell, towards zero forces and `pressure` GPa, for at most `steps` steps.
 
     It has converged when no force is above `fmax` eV/Å and, with `cell`, no component of the stress further than `smax` GPa from its target.
-
     Writes the last structure to `out` (a format ASE writes, by its suffix) and every step to a trajectory beside it: for a.cif, a.path.xyz.
-    optimizer: "fire", "lbfgs" or "bfgs". Raises UserError for bad input before anything is written.
+    optimizer: "fire", "bfgs", or "lbfgs", which looks at forces only and far from a minimum may climb to another stationary point.
+    Raises UserError for bad input before anything is written.
     """
     _check(fmax, smax, steps, pressure, optimizer, cell)
     out = Path(out)
@@ -86,11 +87,11 @@ def relax(
     trajectory = open_trajectory(path)
     goal = _Goal(fmax, smax, pressure if cell else None)
     try:
-        converged, last = _run(OPTIMIZERS[optimizer](target, logfile=None), atoms, goal, steps, trajectory.append, on_step)
+        converged, first, last = _run(OPTIMIZERS[optimizer](target, logfile=None), atoms, goal, steps, trajectory.append, on_step)
     finally:
         trajectory.close()
     ase.io.write(out, frame_of(atoms, {}), format=file_format)
-    return RelaxSummary(converged, last, out, path, atoms)
+    return RelaxSummary(converged, first, last, out, path, atoms)
 
 
 class _Goal(NamedTuple):
@@ -116,17 +117,19 @@ def _run(
     steps: int,
     append: Callable[[Atoms], None],
     on_step: Callable[[RelaxStep], None] | None,
-) -> tuple[bool, RelaxStep]:
-    """Whether it converged, and the last step; a request to stop ends it early. ASE's own criterion, which knows no stress, is switched off."""
+) -> tuple[bool, RelaxStep, RelaxStep]:
+    """Whether it converged, the first and the last step; a request to stop ends it early. ASE's own criterion, which knows no stress, is switched off."""
+    first = None
     with StopRequest() as stop:
         for _ in dynamics.irun(fmax=0.0, steps=steps):
             last = goal.state(dynamics.nsteps, atoms)
+            first = first or last
             append(frame_of(atoms, {"step": last.step}))
             if on_step:
                 on_step(last)
             if goal.reached(last) or stop:
                 break
-    return goal.reached(last), last
+    return goal.reached(last), first, last
 
 
 def _check(fmax: float, smax: float, steps: int, pressure: float, optimizer: str, cell: bool) -> None:

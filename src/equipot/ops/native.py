@@ -71,10 +71,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def library_path() -> Path | None:
-    """Where the built library is: in `equipot/_lib` of any folder the package is made of (an editable install has two)."""
+    """Where the built library is: in `_lib` of a folder the package is made of; an editable install has two, the installed one first."""
     spec = importlib.util.find_spec("equipot")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    for folder in [str(Path(__file__).parents[1]), *folders]:
+    for folder in (spec and spec.submodule_search_locations) or []:
         for name in _NAMES:
             candidate = Path(folder) / "_lib" / name
             if candidate.exists():

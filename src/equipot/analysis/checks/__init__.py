@@ -11,11 +11,25 @@ from equipot import __version__
 from equipot.analysis.checks import derivatives, dimers, dynamics, locality, precision, symmetry  # noqa: F401  they register their checks
 from equipot.analysis.checks.context import Answer, Context
 from equipot.analysis.checks.registry import CHECKS, Check, Finding, Result, check
+from equipot.analysis.checks.symmetry import RELATIVE
 from equipot.data.frame import Frame, species_index
 from equipot.errors import UserError
 from equipot.model import Potential
 
-__all__ = ["CHECKS", "Answer", "Check", "Context", "Finding", "Result", "check", "iterate_checks", "passed", "run_checks", "summary"]
+__all__ = [
+    "CHECKS",
+    "RELATIVE",
+    "Answer",
+    "Check",
+    "Context",
+    "Finding",
+    "Result",
+    "check",
+    "iterate_checks",
+    "passed",
+    "run_checks",
+    "summary",
+]
 
 _KINDS = ("law", "behaviour")
 

@@ -12,6 +12,7 @@ class Cell:
     text: str
     sort: float | str | None = None
     style: str = ""
+    detail: str = ""  # a second line, dimmed
 
     @property
     def key(self) -> float | str:

@@ -26,11 +26,13 @@ def complete(content: Content, announce: Announce = lambda _: None) -> None:
     if content.potential is None or not content.config:
         return
     sets = _read_sets(content)
+    computed = []
     for name, frames in sets.items():
         chosen = thin(frames)
         announce(f"predicting {name}: {len(chosen)} structures")
         found = evaluate_frames(content.potential, chosen)
-        content.sets.append(PredictedSet(name, chosen, found.predictions, len(frames)))
+        computed.append(PredictedSet(name, chosen, found.predictions, len(frames)))
+    content.sets = computed + content.sets
     if not _checks_are_current(content):
         probes = next((sets[name] for name in ("validation", "train", *sets) if sets.get(name)), [])
         _run_checks(content, probes, announce)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from equipot.analysis.predictions import read_predictions
 from equipot.data.frame import Frame
 from equipot.errors import UserError
 from equipot.model import Potential, load_model, read_header
@@ -78,7 +79,7 @@ def collect(path: Path) -> Content:
     elif path.suffix == ".json":
         _collect_json(path, content)
     elif path.name.endswith(XYZ):
-        content.sets = [read_predictions(path)]
+        content.sets = _predicted_sets(path)
     elif path.suffix == ".equipot":
         _collect_model(path, content)
     else:
@@ -99,6 +100,8 @@ def _collect_folder(folder: Path, content: Content) -> None:
     for file in sorted(folder.glob("*.json")):
         if file.name != "split.json":
             _collect_json(file, content, strict=file.name in (ERRORS, CHECKS))
+    for file in sorted(p for p in folder.glob("predictions*") if p.name.endswith(XYZ)):
+        content.sets += _predicted_sets(file)
     for file in sorted(p for p in folder.rglob(f"*{LOG_SUFFIX}") if p.is_file()):
         content.simulations.append(_simulation(file, folder))
     if (folder / LOG).is_file():
@@ -130,22 +133,9 @@ def _collect_json(file: Path, content: Content, strict: bool = True) -> None:
         raise UserError(f"{file}: neither errors as `equipot evaluate --json` writes them nor results of `equipot check --json`")
 
 
-def read_predictions(path: Path) -> PredictedSet:
-    """A file that `equipot evaluate --predictions` wrote; raises UserError for another."""
-    import ase.io
-
-    from equipot.data.readers import read_frames
-
-    frames = read_frames(str(path))
-    predictions = []
-    for index, (frame, atoms) in enumerate(zip(frames, ase.io.iread(path, index=":", format="extxyz"), strict=True)):
-        results = atoms.calc.results if atoms.calc is not None else {}
-        if "energy" not in results or not ("REF_energy" in atoms.info or "REF_forces" in atoms.arrays):
-            raise UserError(f"{path}, frame {index}: has no prediction beside its labels; write it by equipot evaluate --predictions")
-        predictions.append(
-            {"energy": results["energy"], "forces": results.get("forces", np.full(frame.positions.shape, np.nan)), "stress": None}
-        )
-    return PredictedSet(path.name, frames, predictions, len(frames))
+def _predicted_sets(path: Path) -> list[PredictedSet]:
+    sets = read_predictions(path)
+    return [PredictedSet(name, frames, predictions, len(frames)) for name, (frames, predictions) in sets.items()]
 
 
 def _simulation(file: Path, folder: Path) -> Simulation:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from equipot import __version__
-from equipot.analysis.report import quality, training
+from equipot.analysis.report import errors, training, trust
 from equipot.analysis.report.blocks import Block, Facts, Note, Section, Tile, significant
 from equipot.analysis.report.content import Content
 
 TEMPLATE = Path(__file__).with_name("template.html")
-SECTIONS = (quality.errors, quality.checks, quality.dynamics, training.training, training.model, training.data, training.timing)
+SECTIONS = (errors.errors, trust.checks, trust.dynamics, training.training, training.model, training.data, training.timing)
 PAPERS = {
     "nequip": "S. Batzner et al., E(3)-equivariant graph neural networks for data-efficient and accurate interatomic potentials, Nat. Commun. 13, 2453 (2022)",
     "mace": "I. Batatia et al., MACE: higher order equivariant message passing neural networks for fast and accurate force fields, NeurIPS 35 (2022)",
@@ -55,7 +55,7 @@ def subtitle(content: Content) -> str:
 def tiles(content: Content) -> list[Tile]:
     """The figures a reader wants first."""
     found = []
-    measures = quality.all_errors(content)
+    measures = errors.all_errors(content)
     tests = {name: m for name, m in measures.items() if name not in ("train", "validation")} or measures
     for name, m in list(tests.items())[:3]:
         if "forces_mae" in m:

@@ -1,11 +1,11 @@
-"""Sections on how good the model is: errors, checks, dynamics."""
+"""The section on errors: tables, parity plots, distributions, the worst frames."""
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from equipot.analysis.report.blocks import Block, Cell, Note, Section, Table, number
-from equipot.analysis.report.content import Content, PredictedSet, Simulation
-from equipot.analysis.report.plots import dimers, histogram, lines, parity
+from equipot.analysis.report.blocks import Block, Cell, Section, Table, number
+from equipot.analysis.report.content import Content, PredictedSet
+from equipot.analysis.report.plots import histogram, parity
 
 N_WORST = 10
 QUANTITIES = (
@@ -13,7 +13,6 @@ QUANTITIES = (
     ("forces", "forces", "meV/Å"),
     ("stress", "stress", "meV/Å³"),
 )
-VERDICTS = {(True, "law"): ("holds", "good"), (True, "behaviour"): ("fine", "good"), (False, "law"): ("broken", "bad")}
 
 
 def errors(content: Content) -> Section | None:
@@ -158,79 +157,3 @@ def _reference(content: Content, numbers: np.ndarray) -> float:
         return 0.0
     e0 = dict(zip(content.potential.spec.elements, content.potential.e0.tolist(), strict=True))
     return float(sum(e0[z] for z in numbers))
-
-
-def checks(content: Content) -> Section | None:
-    """The list of checks and what they saw."""
-    if not content.checks:
-        return None
-    rows = []
-    for r in content.checks:
-        word, style = VERDICTS.get((r["passed"], r["kind"]), ("warns", "warn"))
-        value = number(r["value"], 2) if r["value"] is not None else Cell("none", float("inf"), "bad")
-        rows.append(
-            [Cell(word, style=style), r["name"], r["title"], value, number(r["threshold"], 2), Cell(r["unit"], style="dim"), r["message"]]
-        )
-    columns = ["", "check", "what must hold", "value", "limit", "unit", "what was seen"]
-    blocks: list[Block] = [
-        Note(
-            "Laws hold for any weights: a broken one is a defect. Behaviours tell of the training data: a warning is where not to trust the model."
-        )
-    ]
-    blocks.append(Table(columns, rows))
-    curves = next((r["details"]["curves"] for r in content.checks if r.get("details", {}).get("curves")), None)
-    if curves:
-        blocks.append(dimers("dimers", curves, "Dots: the closest such pair in the training data; left of it the model guesses."))
-    drift = next(
-        (r["details"] for r in content.checks if r["name"] == "energy drift" and len(r.get("details", {}).get("total_energy", ())) > 2),
-        None,
-    )
-    if drift:
-        energy = np.array(drift["total_energy"], dtype=float)
-        series = [("total energy", np.array(drift["time_fs"]), 1000.0 * (energy - energy[0]))]
-        blocks.append(lines("check-drift", "Total energy in the check's NVE run", series, "time, fs", "E − E(0), meV"))
-    return Section("checks", "Physics checks", blocks)
-
-
-def dynamics(content: Content) -> Section | None:
-    """Temperature and energy of every simulation in the folder."""
-    if not content.simulations:
-        return None
-    blocks: list[Block] = [_simulation_table(content.simulations)]
-    for index, run in enumerate(content.simulations):
-        log, time = run.log, run.log["time_ps"]
-        blocks.append(
-            lines(f"md-{index}-temperature", f"{run.name}: temperature", [("temperature", time, log["temperature_K"])], "time, ps", "K")
-        )
-        energy = log["total_eV_per_atom"]
-        if np.isfinite(log.get("drift_meV_per_atom", np.array([np.nan]))).any():
-            series, axis = [("drift", time, log["drift_meV_per_atom"])], "drift, meV per atom"
-        else:
-            series, axis = [("total energy", time, 1000.0 * (energy - energy[0]))], "E − E(0), meV per atom"
-        blocks.append(lines(f"md-{index}-energy", f"{run.name}: energy", series, "time, ps", axis))
-        if np.isfinite(log.get("pressure_GPa", np.array([np.nan]))).any():
-            blocks.append(
-                lines(f"md-{index}-pressure", f"{run.name}: pressure", [("pressure", time, log["pressure_GPa"])], "time, ps", "GPa")
-            )
-    return Section("dynamics", "Molecular dynamics", blocks)
-
-
-def _simulation_table(simulations: list[Simulation]) -> Table:
-    rows = []
-    for run in simulations:
-        log = run.log
-        half = log["temperature_K"][len(log["temperature_K"]) // 2 :]
-        drift = log.get("drift_meV_per_atom", np.array([np.nan]))
-        rows.append(
-            [
-                run.name,
-                number(float(log["time_ps"][-1]), 4),
-                number(float(half.mean()), 4),
-                number(float(half.std()), 3),
-                number(float(drift[-1]), 2),
-            ]
-        )
-    columns = ["run", "length (ps)", "mean T (K)", "spread of T (K)", "drift (meV/atom)"]
-    return Table(
-        columns, rows, "Temperature over the second half of each run; drift of the conserved energy, which a Langevin run has not."
-    )
