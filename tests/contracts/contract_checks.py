@@ -31,9 +31,11 @@ def evaluate(potential: Potential, positions: np.ndarray, species: np.ndarray, c
 
 
 def visible(potential: Potential) -> None:
-    """The contracts can see: forces of about 1 eV/Å, energies that differ."""
-    forces = evaluate(potential, *cluster()).forces
-    assert 0.1 < float(forces.square().mean().sqrt()) < 10.0, "forces are not of about 1 eV/Å"
+    """The contracts can see: learned forces of about 1 eV/Å, site energies that differ."""
+    found = evaluate(potential, *cluster())
+    size = float(found.forces.square().mean().sqrt())
+    assert 0.1 < size < 10.0 or potential.spec.pair.kind == "zbl" and size < 100.0, f"forces are of {size:.1e} eV/Å"
+    assert found.site_energy.std() > 1e-3, "all site energies are equal"
 
 
 def turned(potential: Potential, matrix: np.ndarray) -> None:
@@ -174,7 +176,7 @@ def cutoff_smoothness(potential: Potential) -> None:
     cutoff, stated = potential.spec.cutoff, smoothness(potential.spec)
 
     def energy(r: float) -> float:
-        return float(evaluate(potential, np.array([[0.0, 0, 0], [0.6, 0.7, 0.9], [r, 0, 0]]), np.array([1, 0, 1])).energy)
+        return float(evaluate(potential, np.array([[0.0, 0, 0], [-0.6, 0.7, 0.9], [r, 0, 0]]), np.array([1, 0, 1])).energy)
 
     beyond = energy(cutoff + 1e-9)
     close(energy(cutoff + 0.1), energy(cutoff + 0.2), EXACT, "energy beyond the cutoff")
@@ -197,7 +199,7 @@ def finite_difference_forces(potential: Potential) -> None:
         for _ in range(3):
             d = rng.normal(size=positions.shape)
             slope = derivative(lambda t, d=d: evaluate(potential, positions + t * d, species, *rest).energy)  # noqa: B023
-            close(-(forces * d).sum(), slope, 2e-7, "force along a direction")
+            close(-(forces * d).sum(), slope, 2e-7 * max(1.0, np.abs(forces).max()), "force along a direction")
 
 
 def finite_difference_stress(potential: Potential) -> None:
@@ -215,7 +217,7 @@ def finite_difference_stress(potential: Potential) -> None:
             grow = np.eye(3) + t * strain
             return evaluate(potential, positions @ grow, species, cell @ grow).energy
 
-        close(stress[i, j], derivative(energy) / volume, 1e-7, f"stress {i}{j}")
+        close(stress[i, j], derivative(energy) / volume, 1e-7 * max(1.0, np.abs(stress).max()), f"stress {i}{j}")
     assert np.abs(stress).max() > 1e-3, "no stress to see"
 
 
@@ -251,7 +253,7 @@ def single_precision(potential: Potential) -> None:
 
 
 def save_is_load(potential: Potential) -> None:
-    """The file gives the same numbers, bit by bit."""
+    """The file gives the same numbers."""
     with TemporaryDirectory() as folder:
         save_model(potential, Path(folder) / "m.equipot")
         loaded = load_model(Path(folder) / "m.equipot", backend=potential.ops.name)
@@ -259,7 +261,7 @@ def save_is_load(potential: Potential) -> None:
     before, after = predict(potential, graph, stress=True), predict(loaded, graph, stress=True)
     assert loaded.spec == potential.spec
     for name in ("energy", "site_energy", "layer_energy", "forces", "stress"):
-        close(getattr(after, name), getattr(before, name), 0.0, name)
+        close(getattr(after, name), getattr(before, name), 1e-13, name)
 
 
 def layers_sum_to_the_energy(potential: Potential) -> None:

@@ -58,7 +58,7 @@ def _points() -> dict[str, ModelSpec]:
             botnet(n_layers=2, **L2), {"linear_up": False, "radial": RadialWeightsSpec(kind="linear", widths=(), elements="both")}
         ),
         "radial MLP of sender and basis": changed(
-            botnet(n_layers=2, **L2), {"radial": RadialWeightsSpec(widths=(6,), activation="relu", elements="sender", normalisation="plain")}
+            botnet(n_layers=2, **L2), {"radial": RadialWeightsSpec(widths=(6,), activation="tanh", elements="sender", normalisation="plain")}
         ),
         "learned density": changed(botnet(n_layers=2, **L2), {"normaliser": NormaliserSpec(kind="density")}),
         "learned embedding": replace(linear, embedding=EmbeddingSpec(kind="learned", width=3, attributes="embedding")),

@@ -129,6 +129,7 @@ def test_overlapping_and_close_atoms():
     for i, gap in ((3, 0.25), (7, 0.1)):
         moved = data[i].positions.copy()
         moved[1] = moved[0] + [0, 0, gap]
+        moved[2] = moved[0] + [0, 0, -gap - 0.1]  # close too, but not the closest
         data[i] = replace(data[i], positions=moved)
     finding = found(preflight(data), "overlapping-atoms")
     assert (finding.level, finding.frame, finding.frames) == ("error", 7, (3, 7))

@@ -309,6 +309,21 @@ def test_written_frames_come_back(write, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.xyz", "b.extxyz.gz"]
 
 
+def test_an_interrupted_write_leaves_what_was_there(write, tmp_path, monkeypatch):
+    frames = read_frames(write([atoms(energy=-1.0)]))
+    (tmp_path / "b.xyz").write_text("old")
+
+    def stop(file, *_, **__):
+        file.write("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ase.io, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_frames(frames, tmp_path / "b.xyz", overwrite=True)
+    assert (tmp_path / "b.xyz").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.xyz", "b.xyz"]
+
+
 def test_labels_not_taken_do_not_come_back(write, tmp_path):
     """A file written from chosen labels holds those and no other that would be taken before them."""
     image = atoms(energy=-1.0, free_energy=-1.1, forces=FORCES)

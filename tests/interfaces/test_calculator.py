@@ -109,6 +109,31 @@ def test_one_calculator_follows_another_structure(model_file: Path, crystal: Ato
     assert swapped.get_forces()[[1, 0]] == pytest.approx(expected[0][[0, 1]], abs=1e-12)
 
 
+def test_every_change_is_noticed_and_nothing_is_computed_twice(model_file: Path, crystal: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
+    crystal.calc = Calculator(model_file)
+    calls, sound = [], crystal.calc.engine.evaluate
+    monkeypatch.setattr(crystal.calc.engine, "evaluate", lambda *a: calls.append(0) or sound(*a))
+
+    def energy_after(change) -> float:
+        change()
+        energy = crystal.get_potential_energy()
+        crystal.get_forces()
+        return energy
+
+    changes = (
+        lambda: None,
+        lambda: crystal.positions.__setitem__((2, 1), crystal.positions[2, 1] + 1e-7),
+        lambda: crystal.set_cell(crystal.cell.array * 1.001),
+        lambda: crystal.numbers.__setitem__(0, 6),
+        lambda: setattr(crystal, "pbc", (True, True, False)),
+    )
+    energies = [energy_after(change) for change in changes]
+    assert len(set(energies)) == len(calls) == 5
+    crystal.set_initial_charges(np.ones(8))
+    crystal.get_forces()
+    assert len(calls) == 5
+
+
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))])
 def test_copies_work_on_their_own(model_file: Path, ethanol: Atoms, clone) -> None:
     original = Calculator(model_file)

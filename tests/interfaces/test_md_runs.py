@@ -125,7 +125,7 @@ def test_a_finished_run_can_be_made_longer(model_file: Path, ethanol: Atoms, tmp
 
 def test_nve_conserves_energy_to_second_order(model_file: Path, ethanol: Atoms, tmp_path: Path) -> None:
     drift = []
-    for timestep, steps in ((0.25, 400), (0.5, 200)):
+    for timestep, steps in ((0.25, 240), (0.5, 120)):
         out = tmp_path / f"{timestep}.xyz"
         run_md(model_file, ethanol, out, MDSettings(timestep=timestep, steps=steps, interval=1, temperature=300.0, restart_interval=1000))
         drift.append(np.abs(read_log(MDFiles.of(out).log)["drift_meV_per_atom"]).max())

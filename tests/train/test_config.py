@@ -154,6 +154,7 @@ def test_variables_in_paths(monkeypatch):
 
 def test_what_is_written_reads_the_same(tmp_path):
     config = parse_config(GOOD, overrides=["loss.schedule=[{from_epoch: 2, forces: 1}]"])
+    assert 'max_time: "02:00:00"' in dump_config(config)
     again = parse_config(dump_config(config))
     assert again.model_dump(exclude={"model"}) == config.model_dump(exclude={"model"})
     assert build_spec(again.model) == build_spec(config.model)

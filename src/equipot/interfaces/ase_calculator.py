@@ -49,6 +49,19 @@ class Calculator(AseCalculator):
         model = str(path) if isinstance(path, str | Path) else "potential"
         self.parameters.update(path=model, dtype=self.engine.dtype, device=device, engine=self.engine.name, skin=skin)
 
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What has changed since the last calculation, exactly; ASE's own comparison costs as much as the neighbour list of a small molecule."""
+        old = self.atoms
+        if old is None:
+            return all_changes
+        pairs = {
+            "positions": (old.positions, atoms.positions),
+            "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array),
+            "pbc": (old.pbc, atoms.pbc),
+        }
+        return [name for name, (before, now) in pairs.items() if not np.array_equal(before, now)]
+
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Fills `results`; see the class for what raises."""
         super().calculate(atoms, properties, system_changes)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from equipot.errors import UserError
 from equipot.model.file import write_whole
@@ -240,6 +241,8 @@ def dump_config(config: RunConfig) -> str:
     """YAML of the configuration with every default written out; it can be read again."""
     data = config.model_dump(mode="json")
     data["model"] = resolved_model(config.model)
+    if config.train.max_time is not None:
+        data["train"]["max_time"] = DoubleQuotedScalarString(config.train.max_time)  # bare, YAML 1.1 readers make seconds of it
     yaml = YAML()
     yaml.default_flow_style = None
     yaml.width = 140

@@ -131,6 +131,9 @@ def _introduce(config: RunConfig, prepared: Prepared, module: TrainingModule, fo
     n_valid = len(prepared.validation) if prepared.validation else 0
     if prepared.references.kind in ("isolated", "given"):
         log.info("%s", prepared.references.message)
+    for count in prepared.report.counts:
+        labels = ", ".join(f"{name} {n}" for name, n in count.labels.items())
+        log.info("%s (%s): %d structures; labelled: %s", count.file, count.role, count.n_frames, labels)
     for finding in prepared.report.warnings:
         log.warning("%s", finding)
     sizes = f"{len(prepared.train)} structures to train on, {n_valid} for validation, {sum(map(len, prepared.tests.values()))} for tests"

@@ -114,7 +114,7 @@ def contact(context: Context) -> Finding:
     answers = context.evaluate(frames)
     bad = [f.source for f, a in zip(frames, answers, strict=True) if not np.isfinite([a.energy, *a.forces.ravel()]).all()]
     message = f"not finite: {', '.join(bad[:4])}" if bad else f"finite for {len(pairs)} pairs down to 0.01 Å"
-    return Finding(len(bad), 0, "not finite", message)
+    return Finding(len(bad), 0, "pairs", message)
 
 
 @check("isolated atom", "law", "an atom alone has exactly E0 and no force")

@@ -16,14 +16,13 @@ from torch.autograd import Function
 from equipot.ops.native import plan_key
 from equipot.ops.plan import ConvolutionPlan, Edges
 from equipot.ops.triton import launch as launching
-from equipot.ops.triton.convolution_parts import KernelPlan, Tuning, make_parts, n_slots, parse
+from equipot.ops.triton.convolution_parts import KernelPlan, Tuning, n_slots, parse
 from equipot.ops.triton.convolution_source import Given, Need, backward_source, double_backward_source, forward_source
 from equipot.ops.triton.launch import Launch
 from equipot.ops.triton.segments import partial_sums, segment_sums
 from equipot.ops.triton.source import TYPE_NAMES, load_module
 
 _WARPS = {"num_warps": 1}
-_MOST_EDGES = 2**31 - 1
 _keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan costs more than a small convolution
 
 
@@ -172,25 +171,21 @@ def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
         return (None,) * (3 + _N_INDICES)
     run = _Backward.apply if launching.plain(g, *ctx.saved_tensors[:3]) else gpu_edge_convolution_backward
     grads = run(g, *ctx.saved_tensors, ctx.key, need)
-    return (*_only(grads, need), *(None,) * _N_INDICES)
+    return (*launching.only(grads, need), *(None,) * _N_INDICES)
 
 
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
-    cotangents = tuple(x if wanted else None for x, wanted in zip(cotangents, ctx.need, strict=True))
+    cotangents = launching.only(cotangents, ctx.need)
     need = list(ctx.needs_input_grad[:4])
     if all(x is None for x in cotangents) or not any(need):
         return (None,) * (4 + _N_INDICES + 1)
     run = _DoubleBackward.apply if launching.plain(*cotangents, *ctx.saved_tensors[:4]) else gpu_edge_convolution_double_backward
     grads = run(*cotangents, *ctx.saved_tensors, ctx.key, need)
-    return (*_only(grads, need), *(None,) * (_N_INDICES + 1))
+    return (*launching.only(grads, need), *(None,) * (_N_INDICES + 1))
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     raise NotImplementedError("edge_convolution on the gpu backend has no third derivative: build the model with backend='reference' for one")
-
-
-def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
-    return [x if wanted else None for x, wanted in zip(grads, need, strict=True)]
 
 
 def _setup_forward(ctx: Any, inputs: tuple, output: Tensor | None) -> None:

@@ -1,6 +1,6 @@
 """Starting Triton kernels: compiled on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1) on the CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -67,6 +67,11 @@ def plain(*tensors: Tensor | None) -> bool:
     if torch._C._len_torch_dispatch_stack() or torch._C._functorch.maybe_current_level() is not None:
         return False
     return all(t is None or type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
+
+
+def only(values: Iterable[Tensor | None], wanted: Iterable[bool]) -> list[Tensor | None]:
+    """The values that are wanted, None for the others."""
+    return [x if keep else None for x, keep in zip(values, wanted, strict=True)]
 
 
 def _mend_interpreter() -> None:
