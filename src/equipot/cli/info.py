@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_LAYER_COLUMNS = (
+    *("", "features", "l_max", "radial weights", "normaliser"),
+    *("product", "self-connection", "nonlinearity", "readout", "parameters"),
+)
+_ORIGIN = ("name", "trained", "n_train", "n_validation", "epoch", "updates")
+
+
 def register(app: typer.Typer) -> None:
     """Add the command of this file."""
     app.command("info")(info)
@@ -17,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def info(
     file: Annotated[str, typer.Argument(help="A model, a run folder, a simulation's restart file, or anything that holds structures.")],
-    json_file: Annotated[str, typer.Option("--json", help="Write all facts as JSON to this file; - is standard output.", metavar="FILE")] = "",
+    json_file: Annotated[
+        str, typer.Option("--json", help="Write all facts as JSON to this file; - is standard output.", metavar="FILE")
+    ] = "",
 ) -> None:
     """What a model, a training run, a simulation or a data set is."""
     from rich.console import Console
@@ -67,7 +76,7 @@ def _model(found: dict[str, Any]) -> list[Any]:
 
 def _origin(provenance: dict[str, Any]) -> dict[str, str]:
     """Rows on the training, as far as the file tells."""
-    rows = {name: str(provenance[name]) for name in ("name", "trained", "n_train", "n_validation", "epoch", "updates") if name in provenance}
+    rows = {name: str(provenance[name]) for name in _ORIGIN if name in provenance}
     if provenance.get("elapsed_s") is not None:
         rows["training time"] = f"{float(provenance['elapsed_s']):,.0f} s"
     if isinstance(provenance.get("references"), dict):
@@ -92,7 +101,7 @@ def _layers(found: dict[str, Any]) -> "Table":
     from rich.table import Table
 
     table = Table(title="layers")
-    for name in ("", "features", "l_max", "radial weights", "normaliser", "product", "self-connection", "nonlinearity", "readout", "parameters"):
+    for name in _LAYER_COLUMNS:
         table.add_column(name, overflow="fold")
     for index, (layer, features) in enumerate(zip(found["spec"]["layers"], found["features"][1:], strict=True), start=1):
         product, readout = layer["product"], layer["readout"]
@@ -120,7 +129,9 @@ def _run(found: dict[str, Any]) -> list[Any]:
     import yaml
 
     last = found["last"]
-    state = "stopped: loss not finite (nan_batch.json)" if found["stopped_on_not_finite"] else "can be resumed" if found["resumable"] else "no checkpoint yet"
+    state = "can be resumed" if found["resumable"] else "no checkpoint yet"
+    if found["stopped_on_not_finite"]:
+        state = "stopped because the loss was not finite (nan_batch.json)"
     rows = {"state": state, "epochs": str(found["epochs"])} | {name: f"{value:g}" for name, value in last.items() if name != "epoch"}
     parts: list[Any] = [_table(f"run {found['path']}: last epoch", rows)]
     if found["config"]:

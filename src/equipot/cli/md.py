@@ -34,7 +34,9 @@ def md(
     context: typer.Context,
     model: _Model,
     structure: _Structure,
-    out: Annotated[Path, typer.Option(help="Trajectory: .xyz, .extxyz or .traj. Log and restart file are written beside it.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Trajectory: .xyz, .extxyz or .traj. Log and restart file are written beside it.", show_default=False)
+    ],
     ensemble: Annotated[str | None, typer.Option(help="nve, langevin, nvt or npt.", show_default="nve")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in all.", show_default="10000")] = None,
     timestep: Annotated[float | None, typer.Option(help="fs.", show_default="0.5")] = None,
@@ -43,10 +45,10 @@ def md(
     friction: Annotated[float | None, typer.Option(help="1/ps (langevin).", show_default="10")] = None,
     tau: Annotated[float | None, typer.Option(help="fs, of the thermostat (nvt, npt).", show_default="100 timesteps")] = None,
     pressure_tau: Annotated[float | None, typer.Option(help="fs, of the barostat (npt).", show_default="1000 timesteps")] = None,
-    barostat: Annotated[str | None, typer.Option(help="isotropic or full: may the cell change its shape (npt)?", show_default="isotropic")] = None,
-    velocities: Annotated[
-        str | None, typer.Option(help="file, draw or auto: the file's where it has some.", show_default="auto")
+    barostat: Annotated[
+        str | None, typer.Option(help="isotropic or full: may the cell change its shape (npt)?", show_default="isotropic")
     ] = None,
+    velocities: Annotated[str | None, typer.Option(help="file, draw or auto: the file's where it has some.", show_default="auto")] = None,
     seed: Annotated[int | None, typer.Option(help="Of velocities and thermostat.", show_default="0")] = None,
     interval: Annotated[int | None, typer.Option(help="Steps between frames.", show_default="10")] = None,
     restart_interval: Annotated[int | None, typer.Option(help="Steps between restart files.", show_default="1000")] = None,

@@ -78,7 +78,7 @@ int run(const Job<T>& job, typename Convolution<T>::Kernel* kernel, int n_thread
 template <class T>
 int forward(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const T* h, const T* y, const T* w, T* out) {
   if (const int status = check(plan, edges, false)) return status;
-  if (!h || !y || !w || !out) return edges->n_atoms ? EQUIPOT_BAD_ARGUMENT : EQUIPOT_OK;
+  if (!h || !out || (edges->n_edges && (!y || !w))) return edges->n_atoms ? EQUIPOT_BAD_ARGUMENT : EQUIPOT_OK;
   Job<T> job{};
   job.plan = plan, job.edges = edges, job.h = h, job.y = y, job.w = w, job.out = out;
   return run(job, equipot::active_kernels().convolution<T>().forward, n_threads, 1);

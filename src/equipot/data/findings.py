@@ -97,7 +97,9 @@ class Report:
         """Raises UserError with the first error and how many more there are, if there are any."""
         errors = self.errors
         if errors:
-            more = f" ({len(errors) - 1} more errors: see `equipot data check`)" if len(errors) > 1 else ""
+            more = (
+                f" (and {len(errors) - 1} more error{'s' if len(errors) > 2 else ''}: see `equipot data check`)" if len(errors) > 1 else ""
+            )
             raise UserError(f"{errors[0]}{more}")
 
     def to_dict(self) -> dict:

@@ -92,7 +92,9 @@ def run_md(
     atoms = structure.copy() if isinstance(structure, Atoms) else read_structure(structure)
     atoms.calc = calculator
     if settings.ensemble == "npt" and not has_full_cell(atoms):
-        raise UserError("the ensemble npt needs a cell that is periodic in all three directions: this is a molecule or a slab; use langevin or nvt")
+        raise UserError(
+            "the ensemble npt needs a cell that is periodic in all three directions: this is a molecule or a slab; use langevin or nvt"
+        )
     atoms.get_forces()  # what the model cannot compute is found before any file is touched
     rng = np.random.default_rng(settings.seed)
     start = set_start_velocities(atoms, settings, rng)

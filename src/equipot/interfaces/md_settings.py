@@ -42,7 +42,7 @@ class MDSettings:
         for name in ("timestep", "friction", "tau", "pressure_tau", "max_temperature"):
             value = getattr(self, name)
             _require(value is None or (math.isfinite(value) and value > 0), f"{name} must be a positive number, not {value}")
-        _require(math.isfinite(self.temperature) and self.temperature >= 0, f"temperature must be zero or more kelvin, not {self.temperature}")
+        _require(0.0 <= self.temperature < math.inf, f"temperature must be zero or more kelvin, not {self.temperature}")
         _require(self.pressure is None or math.isfinite(self.pressure), f"pressure must be a number of GPa, not {self.pressure}")
         _require(self.seed >= 0, f"seed must be zero or more, not {self.seed}")
         _choice("ensemble", self.ensemble, ENSEMBLES)
@@ -70,7 +70,9 @@ class MDSettings:
         for name, value in given.items():
             _require(name in known, f"{name} is not a setting of a run")
             if name not in ("steps", "restart_interval") and getattr(self, name) != value:
-                raise UserError(f"the run was started with {name} {getattr(self, name)}, not {value}: leave it out with --resume, or start a new run")
+                raise UserError(
+                    f"the run was started with {name} {getattr(self, name)}, not {value}: leave it out with --resume, or start a new run"
+                )
         changed = {name: given[name] for name in ("steps", "restart_interval") if name in given}
         return MDSettings(**(self.to_dict() | changed))
 

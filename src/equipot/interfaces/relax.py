@@ -80,7 +80,9 @@ def relax(
     atoms = structure.copy() if isinstance(structure, Atoms) else read_structure(structure)
     atoms.calc = calculator
     if cell and not has_full_cell(atoms):
-        raise UserError("relaxing the cell needs one that is periodic in all three directions: this is a molecule or a slab; leave the cell out")
+        raise UserError(
+            "relaxing the cell needs one that is periodic in all three directions: this is a molecule or a slab; leave the cell out"
+        )
     atoms.get_forces()  # what the model cannot compute is found before any file is touched
     target = FrechetCellFilter(atoms, scalar_pressure=pressure * units.GPa) if cell else atoms
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -112,14 +112,22 @@ def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
     return tuple(like.new_empty(0) if x is None else x for x in outputs)
 
 
+_NOTHING = torch.zeros(1)
+
+
+def _address(x: Tensor) -> int:
+    """Where the numbers are; an empty tensor has no address, but is not a missing one."""
+    return x.data_ptr() or _NOTHING.data_ptr()
+
+
 def _call(name: str, plan: native.NativePlan, h: Tensor, indices: tuple[Tensor, ...], arrays: list[Tensor | None]) -> None:
     lib = native.library()
     n_atoms, n_edges = h.shape[0], indices[0].shape[0]
     for index, length in zip(indices, (n_edges, n_atoms + 1, n_edges, n_atoms + 1), strict=True):
         if index.dtype != torch.int64 or index.shape != (length,) or not index.is_contiguous():
             raise ValueError(f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected ({length},) int64, contiguous")
-    edges = native.EdgesStruct(n_atoms, n_edges, *(index.data_ptr() for index in indices))
-    pointers = [None if x is None else x.data_ptr() for x in arrays]
+    edges = native.EdgesStruct(n_atoms, n_edges, *(_address(index) for index in indices))
+    pointers = [None if x is None else _address(x) for x in arrays]
     function = getattr(lib, f"equipot_{name}_{_SUFFIX[h.dtype]}")
     native.check(lib, function(plan.handle, ctypes.byref(edges), torch.get_num_threads(), *pointers))
 

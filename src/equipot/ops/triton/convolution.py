@@ -185,7 +185,9 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
-    raise NotImplementedError("edge_convolution on the gpu backend has no third derivative: build the model with backend='reference' for one")
+    raise NotImplementedError(
+        "edge_convolution on the gpu backend has no third derivative: build the model with backend='reference' for one"
+    )
 
 
 def _setup_forward(ctx: Any, inputs: tuple, output: Tensor | None) -> None:

@@ -38,7 +38,9 @@ class KernelPath(NamedTuple):
         """Every m1 that couples to m3, each with its (component of Y, coefficient) list."""
         c = clebsch_gordan(self.l1, self.l2, self.l3)[:, :, m3]
         first = self.l2 * self.l2
-        return [(m1, [(first + m2, float(c[m1, m2])) for m2 in np.flatnonzero(c[m1]).tolist()]) for m1 in np.flatnonzero(c.any(axis=1)).tolist()]
+        return [
+            (m1, [(first + m2, float(c[m1, m2])) for m2 in np.flatnonzero(c[m1]).tolist()]) for m1 in np.flatnonzero(c.any(axis=1)).tolist()
+        ]
 
     def out(self, m3: int) -> int:
         """Where component m3 begins in a row of the output."""
@@ -75,6 +77,8 @@ class Tuning(NamedTuple):
     channels: int  # C, per thread
     rows: int  # input blocks share a part while their output components are at most this many
     prefetch: bool = True  # read the next edge's sender early
+    stages: int = 0  # of Triton's own pipeline of loads; 0: none
+    stream: bool = False  # tell the cache that weights are used once
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ class _Kernel:
         out = self.source
         if self.tuning.prefetch:
             out.add("following = tl.load(sender + begin, mask=begin < end, other=0)")
-        with out.block("for e in range(begin, end):"):
+        pipeline = f", num_stages={self.tuning.stages}" if self.tuning.stages else ""
+        with out.block(f"for e in tl.range(begin, end{pipeline}):"):
             if self.tuning.prefetch:
                 out.add("s_e = following")
                 out.add("following = tl.load(sender + e + 1, mask=e + 1 < end, other=0)")
@@ -131,7 +132,8 @@ class _Kernel:
 
     def load_weight(self, name: str, array: str, path: KernelPath) -> None:
         """One path's weights on the edge."""
-        self.source.add(f"{name} = tl.load({array} + e * {self.plan.w_dim} + {path.w_start} + k{self.mask})")
+        once = ', eviction_policy="evict_first"' if self.tuning.stream else ""
+        self.source.add(f"{name} = tl.load({array} + e * {self.plan.w_dim} + {path.w_start} + k{self.mask}{once})")
 
     def store_output(self, part: Part, name: str, array: str) -> None:
         """The receiver's row."""

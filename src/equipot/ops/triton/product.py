@@ -111,7 +111,15 @@ def _backward(launch: Launch, g: Tensor, a: Tensor, w: Tensor, species: Tensor, 
 
 
 def _double_backward(
-    launch: Launch, along_a: Tensor | None, along_w: Tensor | None, g: Tensor, a: Tensor, w: Tensor, species: Tensor, key: str, need: Sequence[bool]
+    launch: Launch,
+    along_a: Tensor | None,
+    along_w: Tensor | None,
+    g: Tensor,
+    a: Tensor,
+    w: Tensor,
+    species: Tensor,
+    key: str,
+    need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     plan, given, need = parse(key), ProductGiven(along_a is not None, along_w is not None), ProductNeed(*need[1:], need[0])
     along_a, along_w, g, a, w = _check(plan, species, along_a=along_a, along_w=along_w, g=g, a=a, w=w)
@@ -175,7 +183,9 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
-    raise NotImplementedError("symmetric_product on the gpu backend has no third derivative: build the model with backend='reference' for one")
+    raise NotImplementedError(
+        "symmetric_product on the gpu backend has no third derivative: build the model with backend='reference' for one"
+    )
 
 
 def _setup_forward(ctx: Any, inputs: tuple, output: Tensor | None) -> None:
@@ -232,7 +242,9 @@ def gpu_symmetric_product(a: Tensor, w: Tensor, species: Tensor, plan: str) -> T
 
 
 @torch.library.triton_op("equipot::gpu_symmetric_product_backward", mutates_args={})
-def gpu_symmetric_product_backward(g: Tensor, a: Tensor, w: Tensor, species: Tensor, plan: str, need: Sequence[bool]) -> tuple[Tensor, Tensor]:
+def gpu_symmetric_product_backward(
+    g: Tensor, a: Tensor, w: Tensor, species: Tensor, plan: str, need: Sequence[bool]
+) -> tuple[Tensor, Tensor]:
     """Gradients of a and w; an empty tensor stands for one that is not wanted."""
     return _backward(launching.traced, g, a, w, species, plan, need)
 

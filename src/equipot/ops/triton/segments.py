@@ -49,7 +49,9 @@ def segment_sums(launch: Launch, rows: Tensor, order: Tensor, start: Tensor) -> 
     n, width = start.shape[0] - 1, rows.shape[1]
     result = rows.new_empty(n, width)
     block = min(512, triton.next_power_of_2(width))
-    launch(sum_segments, (n * triton.cdiv(width, block),), rows, order, start, result, WIDTH=width, BLOCK=block, ROWS=_ROWS, num_warps=_WARPS)
+    launch(
+        sum_segments, (n * triton.cdiv(width, block),), rows, order, start, result, WIDTH=width, BLOCK=block, ROWS=_ROWS, num_warps=_WARPS
+    )
     return result
 
 

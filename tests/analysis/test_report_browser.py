@@ -8,7 +8,7 @@ import subprocess
 
 import broken_models as broken
 import pytest
-from test_report import write_folder
+from test_report_page import write_folder
 
 from equipot.analysis.report import write_report
 

@@ -1,0 +1,110 @@
+"""Contracts at random points of the design space: small models whose axes are drawn independently."""
+
+from dataclasses import replace
+
+import pytest
+from contract_checks import (
+    batch_is_single,
+    cutoff_smoothness,
+    finite_difference_forces,
+    finite_difference_stress,
+    hidden_features,
+    isolated_atom,
+    permutation,
+    reflection,
+    rotation,
+    save_is_load,
+    supercell,
+    wrapping,
+)
+from contract_models import CUTOFF, potential_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from equipot.spec import (
+    EmbeddingSpec,
+    LayerSpec,
+    ModelSpec,
+    NormaliserSpec,
+    PairSpec,
+    ProductSpec,
+    RadialBasisSpec,
+    RadialWeightsSpec,
+    ReadoutSpec,
+)
+
+IRREPS = ("3x0e+2x1o", "2x0e+2x1o+1x2e", "2x0e+1x0o+2x1o+1x1e", "2x0e+1x1o+2x1e+1x2o+1x2e", "4x0e")
+UNIFORM = ("2x0e+2x1o", "2x0e+2x1o+2x2e", "2x0e")
+
+radial_weights = st.one_of(
+    st.builds(RadialWeightsSpec, widths=st.sampled_from([(4,), (4, 3)]), activation=st.sampled_from(["silu", "tanh"]), normalisation=st.sampled_from(["e3nn", "he"])),
+    st.builds(RadialWeightsSpec, kind=st.just("linear"), widths=st.just(()), elements=st.sampled_from(["none", "sender", "both"])),
+)
+normalisers = st.sampled_from(
+    [
+        NormaliserSpec(kind="mean", value=5.0),
+        NormaliserSpec(kind="sqrt", place="before", per="sender", value=(4.0, 9.0)),
+        NormaliserSpec(kind="mean", place="after", per="receiver", value=(4.0, 9.0)),
+        NormaliserSpec(kind="density"),
+        NormaliserSpec(kind="none"),
+    ]
+)
+bases = st.sampled_from(
+    [
+        RadialBasisSpec(n=4),
+        RadialBasisSpec(n=4, prefactor="linear", p=3),
+        RadialBasisSpec(n=4, trainable=True, envelope="cosine"),
+        RadialBasisSpec(n=4, kind="gaussian"),
+        RadialBasisSpec(n=4, kind="chebyshev", p=2),
+        RadialBasisSpec(n=4, transform="agnesi"),
+    ]
+)
+
+
+@st.composite
+def layers(draw, last: bool) -> LayerSpec:
+    product = draw(st.sampled_from([None, None, ProductSpec(correlation=2), ProductSpec(correlation=3, elements=False)]))
+    return LayerSpec(
+        irreps=draw(st.sampled_from(UNIFORM if product else IRREPS)),
+        l_max=draw(st.integers(1, 2)),
+        linear_up=draw(st.booleans()),
+        radial=draw(radial_weights),
+        density=draw(st.sampled_from([None, "2x0e+2x1o+2x2e"])) if product else None,
+        normaliser=draw(normalisers),
+        product=product,
+        self_connection=draw(st.sampled_from(["none", "selector", "element_residual", "residual"])),
+        nonlinearity=draw(st.sampled_from(["none", "gate"])),
+        readout=draw(st.sampled_from([ReadoutSpec(), ReadoutSpec(widths=(3,), activation="tanh")] + ([] if last else [None]))),
+    )
+
+
+@st.composite
+def specs(draw) -> ModelSpec:
+    n_layers = draw(st.integers(1, 3))
+    return ModelSpec(
+        cutoff=CUTOFF,
+        layers=tuple(draw(layers(last=i == n_layers - 1)) for i in range(n_layers)),
+        radial_basis=draw(bases),
+        embedding=draw(
+            st.sampled_from([EmbeddingSpec(width=3), EmbeddingSpec(kind="learned", width=3, attributes="embedding"), EmbeddingSpec(kind="learned", width=2)])
+        ),
+        pair=draw(st.sampled_from([PairSpec(), PairSpec(), PairSpec(kind="zbl", scaled=True)])),
+    )
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [
+        (rotation, reflection, hidden_features),
+        (permutation, wrapping, supercell, batch_is_single),
+        (finite_difference_forces, finite_difference_stress),
+        (isolated_atom, cutoff_smoothness, save_is_load),
+    ],
+    ids=["symmetry", "structure", "derivatives", "limits"],
+)
+@settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(spec=specs(), seed=st.integers(0, 3))
+def test_random_point(checks, spec, seed):
+    potential = potential_of(replace(spec), seed=seed)
+    for check in checks:
+        check(potential)
