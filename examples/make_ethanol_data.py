@@ -44,8 +44,7 @@ from ase.optimize import BFGS
 SEED = 20240
 FRAMES_PER_TRAJECTORY = 25
 TIMESTEP_FS, EQUILIBRATION_FS, SPACING_FS, FRICTION_PER_FS = 0.5, 2000.0, 150.0, 0.01
-METHOD = {"xc": "pbe", "basis": "def2-svp", "auxbasis": "def2-universal-jfit",
-          "grid_level": 3, "conv_tol": 1e-10}
+METHOD = {"xc": "pbe", "basis": "def2-svp", "auxbasis": "def2-universal-jfit", "grid_level": 3, "conv_tol": 1e-10}
 ATOM_SPINS = {"H": 1, "C": 2, "O": 2}  # unpaired electrons in the ground state
 SCAN_LENGTHS = [(80 + 4 * k) / 100 for k in range(21)]  # O-H, Angstrom
 MAX_NET_FORCE = 1e-4  # eV/A
@@ -103,8 +102,7 @@ def relaxed(dihedral):
     atoms = molecule("CH3CH2OH")
     o, h, c, c_methyl = bonded_sites(atoms)
     atoms.set_dihedral(c_methyl, c, o, h, dihedral, indices=[h])
-    atoms.calc = SumCalculator([TBLite(method="GFN2-xTB", verbosity=0),
-                                TorsionBias([c_methyl, c, o, h])])
+    atoms.calc = SumCalculator([TBLite(method="GFN2-xTB", verbosity=0), TorsionBias([c_methyl, c, o, h])])
     if not BFGS(atoms, logfile=None).run(fmax=0.005, steps=500):
         raise RuntimeError(f"the start structure at {dihedral} degrees did not relax")
     return atoms
@@ -125,14 +123,14 @@ def run_trajectory(work, temperature, index):
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
     Stationary(atoms)
     ZeroRotation(atoms)
-    md = Langevin(atoms, TIMESTEP_FS * units.fs, temperature_K=temperature,
-                  friction=FRICTION_PER_FS / units.fs, fixcm=False, rng=rng)
+    md = Langevin(atoms, TIMESTEP_FS * units.fs, temperature_K=temperature, friction=FRICTION_PER_FS / units.fs, fixcm=False, rng=rng)
     md.run(round(EQUILIBRATION_FS / TIMESTEP_FS))
     frames = []
     for k in range(FRAMES_PER_TRAJECTORY):
         md.run(round(SPACING_FS / TIMESTEP_FS))
-        frames.append(centred(atoms, config_type=f"{temperature}K", temperature=float(temperature),
-                              trajectory=index, time_fs=(k + 1) * SPACING_FS))
+        frames.append(
+            centred(atoms, config_type=f"{temperature}K", temperature=float(temperature), trajectory=index, time_fs=(k + 1) * SPACING_FS)
+        )
     save(path, extxyz(frames))
 
 
@@ -159,8 +157,13 @@ def mean_field(atoms, grid_level=METHOD["grid_level"], conv_tol=METHOD["conv_tol
 
     lib.num_threads(1)
     spin = ATOM_SPINS[atoms.symbols[0]] if len(atoms) == 1 else 0
-    mol = gto.M(atom=list(zip(atoms.get_chemical_symbols(), atoms.positions / units.Bohr)),
-                unit="Bohr", basis=METHOD["basis"], spin=spin, verbose=0)
+    mol = gto.M(
+        atom=list(zip(atoms.get_chemical_symbols(), atoms.positions / units.Bohr, strict=True)),
+        unit="Bohr",
+        basis=METHOD["basis"],
+        spin=spin,
+        verbose=0,
+    )
     mf = dft.UKS(mol) if spin else dft.RKS(mol)
     mf = mf.density_fit(auxbasis=METHOD["auxbasis"])
     mf.xc, mf.grids.level, mf.conv_tol, mf.max_cycle = METHOD["xc"], grid_level, conv_tol, 100
@@ -199,8 +202,7 @@ def label_frame(job):
         reason = f"{type(error).__name__}: {error}"
         save(path.with_suffix(".failed.txt"), reason.encode())
         return f"{path.stem}: FAILED, {reason}"
-    save(path, json.dumps({"method": METHOD, "positions": atoms.positions.tolist(),
-                           "energy": energy, "forces": forces.tolist()}).encode())
+    save(path, json.dumps({"method": METHOD, "positions": atoms.positions.tolist(), "energy": energy, "forces": forces.tolist()}).encode())
     return f"{path.stem}: {energy:.6f} eV, net force {net:.1e} eV/A, {time.time() - start:.1f} s"
 
 
@@ -230,8 +232,7 @@ def check_forces(work, frame, step=0.005):
             e[k] = converge(moved).e_tot * units.Hartree
         numeric = -(8 * (e[1] - e[-1]) - (e[2] - e[-2])) / (12 * step)
         errors.append(abs(numeric - forces[atom, axis]))
-    print(f"finite differences, {len(errors)} force components: largest error "
-          f"{max(errors):.1e} eV/A", flush=True)
+    print(f"finite differences, {len(errors)} force components: largest error {max(errors):.1e} eV/A", flush=True)
 
 
 def labelled(work, group, frames):
@@ -244,8 +245,7 @@ def labelled(work, group, frames):
             moved = np.abs(label["positions"] - atoms.positions).max()
             if label["method"] != METHOD or moved > 1e-7:
                 raise ValueError(f"{path} was made with other settings; use a fresh work folder")
-            atoms.calc = SinglePointCalculator(atoms, energy=label["energy"],
-                                               forces=np.array(label["forces"]))
+            atoms.calc = SinglePointCalculator(atoms, energy=label["energy"], forces=np.array(label["forces"]))
             done.append(atoms)
     return done
 
@@ -259,10 +259,12 @@ def write_all(work, out, groups):
         save(path, gzip.compress(extxyz(done), mtime=0))
         e = [a.get_potential_energy() - sum(energies[s] for s in a.symbols) for a in done]
         f = np.array([a.get_forces() for a in done])
-        print(f"{path.name}: {len(done)} of {len(frames)} frames; eV, eV/A\n"
-              f"  energy less atoms: {min(e):.4f} to {max(e):.4f}, mean {np.mean(e):.4f}, "
-              f"std {np.std(e):.4f}\n  force components: rms {f.std():.4f}, largest "
-              f"{np.abs(f).max():.4f}, largest net {np.abs(f.sum(axis=1)).max():.1e}")
+        print(
+            f"{path.name}: {len(done)} of {len(frames)} frames; eV, eV/A\n"
+            f"  energy less atoms: {min(e):.4f} to {max(e):.4f}, mean {np.mean(e):.4f}, "
+            f"std {np.std(e):.4f}\n  force components: rms {f.std():.4f}, largest "
+            f"{np.abs(f).max():.4f}, largest net {np.abs(f.sum(axis=1)).max():.1e}"
+        )
 
 
 def main():
@@ -279,12 +281,10 @@ def main():
     if args.stage in ("all", "md"):
         if not (args.work / "md" / "OH_scan.extxyz").exists():
             make_scan(args.work)
-        jobs = [(args.work, t, i) for t, n in counts.items()
-                for i in range(-(-n // FRAMES_PER_TRAJECTORY))]
+        jobs = [(args.work, t, i) for t, n in counts.items() for i in range(-(-n // FRAMES_PER_TRAJECTORY))]
         with get_context("spawn").Pool(args.jobs) as pool:
             pool.starmap(run_trajectory, jobs, chunksize=1)
-    groups = {"isolated_atoms": [centred(Atoms(s), config_type="IsolatedAtom", temperature=0.0)
-                                 for s in ATOM_SPINS]}
+    groups = {"isolated_atoms": [centred(Atoms(s), config_type="IsolatedAtom", temperature=0.0) for s in ATOM_SPINS]}
     groups.update({f"{t}K": load_frames(args.work, t, n) for t, n in counts.items()})
     groups["OH_scan"] = ase.io.read(args.work / "md" / "OH_scan.extxyz", ":")
     if args.stage in ("all", "label"):

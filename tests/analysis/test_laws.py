@@ -62,7 +62,6 @@ def test_what_surrounds_the_model_is_examined_with_it(law, part):
 
 def test_the_other_laws_do_not_blame_the_wrong_thing():
     assert failed(broken.small_potential(kind=broken.Handed), LAWS) == {"reflection"}
-    assert failed(broken.small_potential(kind=broken.JumpingSlope), LAWS) == {"cutoff"}
     assert failed(broken.small_potential(), LAWS, predict=broken.stress_of_opposite_sign) == {"stress"}
 
 

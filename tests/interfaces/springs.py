@@ -12,7 +12,7 @@ import equipot.ase
 class Springs(Calculator):
     """E = Σ k/8 (r² − r0²)² / r0² over bonds fixed at the start (and their images): anharmonic, chaotic and cheap."""
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]
 
     def __init__(self, reference: Atoms, k: float = 0.5, reach: float = 4.2) -> None:
         super().__init__()

@@ -31,8 +31,8 @@ class Calculator(AseCalculator):
     and, as `NoStressError`, for the stress of a molecule or slab.
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's name and type)
-    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    ignored_changes = {"initial_charges", "initial_magmoms"}
     name = "equipot"
 
     def __init__(
@@ -50,7 +50,7 @@ class Calculator(AseCalculator):
         self.parameters.update(path=model, dtype=self.engine.dtype, device=device, engine=self.engine.name, skin=skin)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation, exactly; ASE's own comparison costs as much as the neighbour list of a small molecule."""
+        """What has changed since the last calculation, exactly; ASE's own comparison takes as long as a molecule's neighbour list."""
         old = self.atoms
         if old is None:
             return all_changes

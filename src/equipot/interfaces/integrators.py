@@ -1,7 +1,7 @@
 """From an ensemble to ASE's integrator, and the state that a restart file must hold.
 
-ASE's Nose-Hoover classes count 3N degrees of freedom. Total momentum, and for molecules angular momentum, is zero from the start and stays so,
-so that the thermostat would overheat the rest by 3N/(3N − 3) or more; here they are given the true number.
+ASE's Nose-Hoover classes count 3N degrees of freedom. Total momentum, and for molecules angular momentum, is zero from the start and
+stays so: the thermostat would overheat the rest by 3N/(3N − 3) or more. Here they are given the true number.
 """
 
 from typing import Any

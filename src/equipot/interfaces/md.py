@@ -81,8 +81,8 @@ def run_md(
     """Molecular dynamics of a structure (a file or ASE atoms) from step 0; the trajectory is `out` (.xyz, .extxyz or .traj).
 
     Frames hold energy, forces, momenta and, with a full cell, stress; beside the trajectory grow a CSV log and a restart file (`MDFiles`).
-    Ctrl-C and SIGTERM end the run after the current step, resumable. `on_sample` sees each row of the log and the number of steps in all. Raises UserError for bad input
-    before anything is written, and if the dynamics blows up, with all frames kept.
+    Ctrl-C and SIGTERM end the run after the current step, resumable. `on_sample` sees each row of the log and the number of steps in all.
+    Raises UserError for bad input before anything is written, and if the dynamics blows up, with all frames kept.
     """
     settings = settings or MDSettings()
     files = MDFiles.of(out)
@@ -123,8 +123,8 @@ def resume_md(
 ) -> MDSummary:
     """Continue the run whose trajectory is `out` from its restart file, exactly as if it had not been stopped.
 
-    Frames and rows written after the restart file was are cut off and computed anew. The settings are those the run was started with; `given`
-    may raise `steps` (in all), any other key in it must agree. Raises UserError if there is nothing to resume, or another model or setting.
+    Frames and rows written after the restart file was are cut off and computed anew. The settings are those the run was started with;
+    `given` may change `steps` (in all), any other key in it must agree. Raises UserError if there is nothing to resume, or another model or setting.
     """
     files = MDFiles.of(out)
     restart = read_restart(files.restart)

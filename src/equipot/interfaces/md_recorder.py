@@ -24,15 +24,15 @@ class BlownUpError(UserError):
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(
-            f"the dynamics has blown up at step {step}: {what}; the frames before it are kept: take a shorter timestep, start from a relaxed "
-            "structure, or train the model on structures like the last frames"
+            f"the dynamics has blown up at step {step}: {what}; the frames before it are kept: take a shorter timestep, start from a "
+            "relaxed structure, or train the model on structures like the last frames"
         )
 
 
 class Recorder:
     """Writes the frames and the log of a run; a context that closes both.
 
-    Args: `n_dof` degrees of freedom that carry the temperature, `reference` the conserved quantity at step 0 (eV; None where there is none).
+    Args: `n_dof` degrees of freedom that carry the temperature, `reference` the conserved quantity at step 0 in eV, or None.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ _ONLY_FOR = {"friction": ("langevin",), "tau": ("nvt", "npt"), "pressure": ("npt
 class MDSettings:
     """Ensemble, length and constants of a run; what is None takes the default named beside it. Raises UserError for what cannot be meant.
 
-    nve: velocity Verlet; langevin: Langevin thermostat; nvt: Nose-Hoover chain; npt: Nose-Hoover chain with a Martyna-Tobias-Klein barostat.
+    nve: velocity Verlet; langevin: Langevin thermostat; nvt: Nose-Hoover chain; npt: the same with a Martyna-Tobias-Klein barostat.
     velocities: those of the structure's file ("file"), drawn at `temperature` ("draw"), or the file's where it has some ("auto").
     """
 
@@ -65,7 +65,7 @@ class MDSettings:
         return asdict(self)
 
     def continued(self, given: dict[str, Any]) -> "MDSettings":
-        """These settings for a run that is resumed: `given` may change steps and restart_interval; raises UserError if anything else differs."""
+        """These settings for a resumed run: `given` may change steps and restart_interval; raises UserError if anything else differs."""
         known = {f.name for f in fields(self)}
         for name, value in given.items():
             _require(name in known, f"{name} is not a setting of a run")

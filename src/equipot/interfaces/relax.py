@@ -64,7 +64,7 @@ def relax(
 ) -> RelaxSummary:
     """Move the atoms, and with `cell` the cell, towards zero forces and `pressure` GPa, for at most `steps` steps.
 
-    It has converged when no force is above `fmax` eV/Å and, with `cell`, no component of the stress further than `smax` GPa from its target.
+    It has converged when no force is above `fmax` eV/Å and, with `cell`, no stress component further than `smax` GPa from its target.
     Writes the last structure to `out` (a format ASE writes, by its suffix) and every step to a trajectory beside it: for a.cif, a.path.xyz.
     optimizer: "fire", "bfgs", or "lbfgs", which looks at forces only and far from a minimum may climb to another stationary point.
     Raises UserError for bad input before anything is written.
@@ -120,7 +120,7 @@ def _run(
     append: Callable[[Atoms], None],
     on_step: Callable[[RelaxStep], None] | None,
 ) -> tuple[bool, RelaxStep, RelaxStep]:
-    """Whether it converged, the first and the last step; a request to stop ends it early. ASE's own criterion, which knows no stress, is switched off."""
+    """Whether it converged, first and last step; a request to stop ends it early. ASE's own criterion, which knows no stress, is off."""
     first = None
     with StopRequest() as stop:
         for _ in dynamics.irun(fmax=0.0, steps=steps):

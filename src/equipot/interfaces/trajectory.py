@@ -51,7 +51,7 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def frame_of(atoms: Atoms, info: dict[str, Any]) -> Atoms:
-    """A frame to write: the atoms with momenta, the energy, forces and stress that their calculator holds (nothing is computed), and `info`."""
+    """A frame to write: atoms, momenta, and the energy, forces and stress their calculator holds (nothing is computed), and `info`."""
     frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
     for name in ("momenta", "masses"):
         if atoms.has(name):

@@ -20,8 +20,8 @@ class Start(NamedTuple):
 def set_start_velocities(atoms: Atoms, settings: MDSettings, rng: np.random.Generator) -> Start:
     """Set the momenta: Maxwell-Boltzmann at exactly the settings' temperature, or those the structure has.
 
-    Total momentum is removed, and so is rotation where nothing is periodic (kept in velocities from a file if the ensemble is nve); neither where
-    atoms are constrained. Raises UserError if velocities were to be in the file and are not.
+    Total momentum is removed, and so is rotation where nothing is periodic (but kept in velocities from a file if the ensemble is nve);
+    neither where atoms are constrained. Raises UserError if velocities were to be in the file and are not.
     """
     from_file = _use_file(atoms, settings)
     if not from_file:

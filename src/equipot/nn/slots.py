@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from equipot.nn.perceptron import Perceptron
-from equipot.ops.plan import Edges
 from equipot.ops.pairs import expand_pairs
+from equipot.ops.plan import Edges
 from equipot.ops.reference import segment_sum
 
 

@@ -12,7 +12,7 @@ from equipot.data.frame import Frame
 from equipot.spec import smoothness
 
 STEP = 2e-3  # Å; without unit for strain
-SMALL_STEP = 1e-4  # for a form that jumps: the less likely an atom is to cross the cutoff
+SMALL_STEP = 1e-4  # for a form that is less smooth: the less likely an atom is to cross the cutoff
 STENCIL = ((-2, 1 / 12), (-1, -2 / 3), (1, 2 / 3), (2, -1 / 12))  # d/dx to fourth order
 TOLERANCE = 1e-5
 N_DIRECTIONS = 4
@@ -66,7 +66,7 @@ def _strained(frame: Frame, strain: np.ndarray) -> Frame:
 
 def _slope(context: Context, at: Callable[[float], Frame]) -> float:
     """dE/dx at x = 0 of the structures at(x)."""
-    step = SMALL_STEP if smoothness(context.spec) == "jump" else STEP
+    step = STEP if smoothness(context.spec) == "C2" else SMALL_STEP
     answers = context.evaluate([at(s * step) for s, _ in STENCIL])
     return sum(weight * answer.energy for (_, weight), answer in zip(STENCIL, answers, strict=True)) / step
 
