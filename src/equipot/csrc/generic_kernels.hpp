@@ -10,7 +10,7 @@ struct GenericKernel {
   using V = Vec<T>;
   using Lane = Lanes<T, true>;
 
-  static void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edges]) {
+  EQUIPOT_KERNEL static void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edges]) {
     std::memset(m, 0, sizeof m[0] * path.d1() * path.d3());
     for (int64_t i = 0; i < path.n_coefficients; ++i) {
       const auto& x = path.coefficients[i];
@@ -28,7 +28,7 @@ struct GenericKernel {
     }
   }
 
-  static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
     const int64_t out_at = path.out_start + path.out_channel + k;
@@ -48,7 +48,7 @@ struct GenericKernel {
     flush(sum, d3, out + out_at, path.out_stride, lane);
   }
 
-  static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
     for (int e = 0; e < block.size; ++e) {
@@ -66,7 +66,7 @@ struct GenericKernel {
     }
   }
 
-  static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
     const int64_t g_at = path.out_start + path.out_channel + k;
@@ -101,7 +101,7 @@ struct GenericKernel {
   }
 
   template <bool SECOND>
-  static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const Lanes<T, false> whole(0);
     for (int e = 0; e < block.size; ++e) {

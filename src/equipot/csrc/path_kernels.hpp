@@ -41,7 +41,7 @@ struct PathKernel {
   static constexpr Pattern pattern = make_pattern();
 
   // m[m1 * D3 + m3] = sum_m2 C y[m2], for all edges of the block; entries that are always 0 are not written.
-  static void couple(const T (*y)[block_edges], T (*m)[block_edges]) {
+  EQUIPOT_KERNEL static void couple(const T (*y)[block_edges], T (*m)[block_edges]) {
     const Lanes<T, false> lane(0);
     for (int e = 0; e < block_edges; e += lanes<T>) {
       V yv[D2];
@@ -71,7 +71,7 @@ struct PathKernel {
   }
 
   template <int NB, bool TAIL>
-  static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
     const int64_t out_at = path.out_start + path.out_channel + k;
@@ -112,7 +112,7 @@ struct PathKernel {
   }
 
   template <int NB, bool TAIL>
-  static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
     const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
@@ -143,7 +143,7 @@ struct PathKernel {
   }
 
   template <int NB, bool TAIL>
-  static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
     const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
@@ -200,7 +200,7 @@ struct PathKernel {
 
   // Sums over the vectors first, then couples: the sums by lanes of all paths and tiles meet in block.y_sum.
   template <int NB, bool TAIL, bool SECOND>
-  static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
+  EQUIPOT_KERNEL static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const Lanes<T, false> whole(0);
     const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;

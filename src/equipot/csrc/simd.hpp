@@ -17,6 +17,16 @@
 #define EQUIPOT_VECTOR_BYTES 16
 #endif
 #define EQUIPOT_INLINE inline __attribute__((always_inline))
+// A kernel's callers must not reason about its body: GCC 12 takes one whose addresses its loop optimiser rewrote for a function without effect, and
+// drops the call.
+#if defined(__has_attribute)
+#if __has_attribute(noipa)
+#define EQUIPOT_KERNEL __attribute__((noipa))
+#endif
+#endif
+#ifndef EQUIPOT_KERNEL
+#define EQUIPOT_KERNEL __attribute__((noinline))
+#endif
 
 namespace EQUIPOT_NAMESPACE {
 
