@@ -30,7 +30,7 @@ struct Block {
 
 // to[j][e] = rows[e][j]; edges beyond the block's size are 0, so that kernels may compute them.
 template <class T>
-inline void transpose(const T* rows, int64_t n_columns, int size, T (*to)[block_edges]) {
+EQUIPOT_INLINE void transpose(const T* rows, int64_t n_columns, int size, T (*to)[block_edges]) {
   if (size < block_edges)
     for (int64_t j = 0; j < n_columns; ++j) std::memset(to[j], 0, sizeof to[j]);
   for (int e = 0; e < size; ++e)

@@ -72,7 +72,7 @@ struct Couple {
 
 // The coupling matrices of one path.
 template <class T>
-inline void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edges]) {
+EQUIPOT_INLINE void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edges]) {
   static constexpr auto table = make_table<void(const T(*)[block_edges], T(*)[block_edges]), T, Couple>();
   if (specialised<T>(path))
     table.run[path.l1][path.l2][path.l3](y + path.y_start(), m);
@@ -82,7 +82,7 @@ inline void couple(const Path& path, const T (*y)[block_edges], T (*m)[block_edg
 
 // Points the block at edges [first, first + size); `receiver` is that of an edge before and becomes that of the last.
 template <class T>
-inline void fill(Block<T>& block, const Job<T>& job, int64_t first, int size, int64_t& receiver) {
+EQUIPOT_INLINE void fill(Block<T>& block, const Job<T>& job, int64_t first, int size, int64_t& receiver) {
   const auto& plan = *job.plan;
   const auto& edges = *job.edges;
   const T* zeros = reinterpret_cast<const T*>(plan.zeros.data());
@@ -103,11 +103,11 @@ inline void fill(Block<T>& block, const Job<T>& job, int64_t first, int size, in
 }
 
 template <class T>
-inline void clear(T* x, int64_t n) { std::memset(x, 0, sizeof(T) * static_cast<size_t>(n)); }
+EQUIPOT_INLINE void clear(T* x, int64_t n) { std::memset(x, 0, sizeof(T) * static_cast<size_t>(n)); }
 
 // gy of the block's edges from the sums by lanes.
 template <class T>
-inline void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
+EQUIPOT_INLINE void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
   const Lanes<T, false> whole(0);
   for (int e = 0; e < block.size; ++e)
     for (int64_t m = 0; m < y_dim; ++m) gy[e * y_dim + m] = sum<T>(whole.load(block.y_sum[m][e]));

@@ -20,7 +20,8 @@ def is_deepmd(folder: Path) -> bool:
 def read(folder: Path, select: Callable[[int, str], Sequence[int]], units: Units | None) -> list[Frame]:
     """Frames of one system, or of all systems below `folder` in the order of their names; `select(n, name)` chooses among n frames.
 
-    Units are eV and Å unless declared; the virial is −V σ. The names of labels are fixed in this format. Raises UserError naming the folder for what dpdata cannot read.
+    Units are eV and Å unless declared; the virial is −V σ. The names of labels are fixed in this format.
+    Raises UserError naming the folder for what dpdata cannot read.
     """
     systems = [folder] if (folder / "type.raw").is_file() else sorted(p.parent for p in folder.rglob("type.raw"))
     atoms = [(system, i, a) for system in systems for i, a in enumerate(_system(system))]

@@ -124,7 +124,8 @@ def resume_md(
     """Continue the run whose trajectory is `out` from its restart file, exactly as if it had not been stopped.
 
     Frames and rows written after the restart file was are cut off and computed anew. The settings are those the run was started with;
-    `given` may change `steps` (in all), any other key in it must agree. Raises UserError if there is nothing to resume, or another model or setting.
+    `given` may change `steps` (in all), any other key in it must agree.
+    Raises UserError if there is nothing to resume, or another model or setting.
     """
     files = MDFiles.of(out)
     restart = read_restart(files.restart)
