@@ -58,7 +58,8 @@ def _points() -> dict[str, ModelSpec]:
             botnet(n_layers=2, **L2), {"linear_up": False, "radial": RadialWeightsSpec(kind="linear", widths=(), elements="both")}
         ),
         "radial MLP of sender and basis": changed(
-            botnet(n_layers=2, **L2), {"radial": RadialWeightsSpec(widths=(6,), activation="tanh", elements="sender", normalisation="plain")}
+            botnet(n_layers=2, **L2),
+            {"radial": RadialWeightsSpec(widths=(6,), activation="tanh", elements="sender", normalisation="plain")},
         ),
         "learned density": changed(botnet(n_layers=2, **L2), {"normaliser": NormaliserSpec(kind="density")}),
         "learned embedding": replace(linear, embedding=EmbeddingSpec(kind="learned", width=3, attributes="embedding")),
@@ -66,7 +67,9 @@ def _points() -> dict[str, ModelSpec]:
         "gaussians": replace(linear, radial_basis=replace(base, kind="gaussian")),
         "chebyshev, cosine": replace(linear, radial_basis=replace(base, kind="chebyshev", envelope="cosine")),
         "trainable bessel, cosine": replace(linear, radial_basis=replace(base, trainable=True, envelope="cosine")),
-        "agnesi, zbl": replace(linear, radial_basis=replace(base, transform="agnesi"), pair=PairSpec(kind="zbl", constants="mace", range="covalent")),
+        "agnesi, zbl": replace(
+            linear, radial_basis=replace(base, transform="agnesi"), pair=PairSpec(kind="zbl", constants="mace", range="covalent")
+        ),
         "zbl to the cutoff": replace(nequip(n_layers=2, **L2), pair=PairSpec(kind="zbl")),
         "cutoffs by pair": replace(linear, elements=ELEMENTS, pair_cutoff=((2.6, 3.0), (3.2, CUTOFF))),
         "mace": mace(n_layers=2, correlation=3, **L2),

@@ -37,7 +37,12 @@ IRREPS = ("3x0e+2x1o", "2x0e+2x1o+1x2e", "2x0e+1x0o+2x1o+1x1e", "2x0e+1x1o+2x1e+
 UNIFORM = ("2x0e+2x1o", "2x0e+2x1o+2x2e", "2x0e")
 
 radial_weights = st.one_of(
-    st.builds(RadialWeightsSpec, widths=st.sampled_from([(4,), (4, 3)]), activation=st.sampled_from(["silu", "tanh"]), normalisation=st.sampled_from(["e3nn", "he"])),
+    st.builds(
+        RadialWeightsSpec,
+        widths=st.sampled_from([(4,), (4, 3)]),
+        activation=st.sampled_from(["silu", "tanh"]),
+        normalisation=st.sampled_from(["e3nn", "he"]),
+    ),
     st.builds(RadialWeightsSpec, kind=st.just("linear"), widths=st.just(()), elements=st.sampled_from(["none", "sender", "both"])),
 )
 normalisers = st.sampled_from(
@@ -86,7 +91,13 @@ def specs(draw) -> ModelSpec:
         layers=tuple(draw(layers(last=i == n_layers - 1)) for i in range(n_layers)),
         radial_basis=draw(bases),
         embedding=draw(
-            st.sampled_from([EmbeddingSpec(width=3), EmbeddingSpec(kind="learned", width=3, attributes="embedding"), EmbeddingSpec(kind="learned", width=2)])
+            st.sampled_from(
+                [
+                    EmbeddingSpec(width=3),
+                    EmbeddingSpec(kind="learned", width=3, attributes="embedding"),
+                    EmbeddingSpec(kind="learned", width=2),
+                ]
+            )
         ),
         pair=draw(st.sampled_from([PairSpec(), PairSpec(), PairSpec(kind="zbl", scaled=True)])),
     )

@@ -71,6 +71,16 @@ def test_a_killed_run_resumes_to_the_same_trajectory(model_file: Path, crystal: 
     assert len(read(parts.files.trajectory, ":")) == 14
 
 
+@pytest.mark.parametrize("suffix", [".xyz", ".traj"])
+def test_what_was_written_after_the_restart_file_is_cut_off(model_file: Path, ethanol: Atoms, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"a{suffix}"
+    with pytest.raises(Killed):
+        run_md(model_file, ethanol, out, MDSettings(steps=40, interval=1, restart_interval=5), on_sample=killed_at(9))
+    assert len(read(out, ":")) == len(read_log(MDFiles.of(out).log)["step"]) == 10
+    resume_md(model_file, out, {"steps": 6})
+    assert [f.info["step"] for f in read(out, ":")] == read_log(MDFiles.of(out).log)["step"].tolist() == list(range(7))
+
+
 def test_kill_9_and_resume(model_file: Path, ethanol: Atoms, tmp_path: Path) -> None:
     ethanol.write(tmp_path / "start.traj")
     child = (

@@ -1,6 +1,6 @@
 """Models of the original programs, imported: the same numbers to the last digit, ordinary tensors, nothing unused.
 
-The bundles lie in EQUIPOT_GOLDENS, or ../shared/goldens beside the repository.
+Small bundles lie beside this file (`peers/` wrote them); larger ones in EQUIPOT_GOLDENS, or ../shared/goldens beside the repository.
 """
 
 import os
@@ -19,10 +19,13 @@ from equipot.model.importers.verify import TOLERANCES, deviations, require_agree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("EQUIPOT_GOLDENS") or REPOSITORY.parent / "shared" / "goldens")
-BUNDLES = sorted(FOLDER.glob("*.npz"))
+PACKAGED = sorted((Path(__file__).parent / "bundles").glob("*.npz"))
+GOLDENS = sorted(FOLDER.glob("*.npz"))
 MISSING = pytest.param(None, marks=pytest.mark.skip(reason=f"no reference results at {FOLDER}: set EQUIPOT_GOLDENS to their folder"))
 
-golden = pytest.mark.parametrize("path", BUNDLES or [MISSING], ids=lambda p: p.stem if isinstance(p, Path) else "none")
+golden = pytest.mark.parametrize(
+    "path", [*PACKAGED, *(GOLDENS or [MISSING])], ids=lambda p: f"{p.parent.name}/{p.stem}" if isinstance(p, Path) else "goldens"
+)
 
 
 @cache
@@ -39,7 +42,10 @@ def graphs_of(potential: Potential, bundle: Bundle, frames: slice = slice(None))
     """The bundle's structures as one batch."""
     elements = potential.spec.elements
     return concatenate(
-        [neighbour_graph(f.positions, np.searchsorted(elements, f.numbers), f.cell, f.pbc, potential.spec.cutoff) for f in bundle.frames[frames]]
+        [
+            neighbour_graph(f.positions, np.searchsorted(elements, f.numbers), f.cell, f.pbc, potential.spec.cutoff)
+            for f in bundle.frames[frames]
+        ]
     )
 
 
@@ -83,7 +89,7 @@ def test_one_training_step(path):
         unused = [name for name, p in potential.named_parameters() if p.grad is None or not p.grad.any()]
         assert not unused
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[1] < losses[0]
 
 
@@ -102,7 +108,7 @@ def test_every_path_and_every_coupling_is_used(path):
             without = predict(potential, batch, forces=False).energy
             for tensor, value in zip(tensors, kept, strict=True):
                 tensor.copy_(value)
-        assert abs(float(without - whole)) > 1e-6, what
+            assert abs(float((without - whole).detach())) > 1e-6, what
 
 
 def amplify(potential: Potential, batch: Graph) -> None:

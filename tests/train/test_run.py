@@ -102,6 +102,27 @@ def test_averaged_weights_are_the_ones_evaluated_and_saved(make_config):
     assert any(not torch.allclose(current[k], v, rtol=1e-4) for k, v in best.state_dict().items() if v.is_floating_point())
 
 
+class Ruin(pl.Callback):
+    """Spoils the weights after an update."""
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.updates == 13:
+            with torch.no_grad():
+                module.weights[0].mul_(50.0)
+
+
+def test_best_is_the_best_and_not_the_last(make_config):
+    config = make_config(train={"max_epochs": 5, "ema": None, "learning_rate": 1e-3})
+    train(config, callbacks=[Ruin()])
+    table = rows(Path(config.out))
+    losses = [float(row["valid_loss"]) for row in table]
+    best = int(np.argmin(losses))
+    assert best < 3
+    assert losses[-1] > 2 * losses[best]
+    kept = read_header(Path(config.out) / "best.equipot")["provenance"]
+    assert (kept["epoch"], kept["updates"]) == (best, 4 * best + 4)
+
+
 @pytest.mark.parametrize(
     ("at", "options"),
     [

@@ -130,11 +130,9 @@ void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kern
     if (job.gw && !plan.weights_covered) clear(job.gw + edge * plan.w_dim, size * plan.w_dim);
     if (job.gy) std::memset(block.y_sum, 0, sizeof block.y_sum[0] * plan.y_dim);
     for (const Path& path : plan.paths) {
-      if (!path.same_triple) {
-        couple<T>(path, block.y, block.m);
-        if (SECOND && job.b) couple<T>(path, block.b, block.n);
-        if (SECOND && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());
-      }
+      couple<T>(path, block.y, block.m);
+      if (SECOND && job.b) couple<T>(path, block.b, block.n);
+      if (SECOND && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());
       if (kernel) kernel(block, path);
       if (job.gy) gradient_y(block, path);
     }

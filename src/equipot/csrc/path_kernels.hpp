@@ -119,14 +119,17 @@ struct PathKernel {
     for (int e = 0; e < block.size; ++e) {
       const T *h = block.h[e] + h_at, *w = block.w[e] + w_at, *g = block.g[e] + g_at;
       T *gh = block.gh[e] ? block.gh[e] + h_at : nullptr, *gw = block.gw[e];
-      V wv[NB], gwv[NB] = {};
-      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) wv[b] = lane.load(w + b * lanes<T>);
+      V gv[D3][NB], wv[NB], gwv[NB] = {};
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) gv[m3][b] = lane.load(g + m3 * g_stride + b * lanes<T>);
+        wv[b] = lane.load(w + b * lanes<T>);
+      }
       EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
         V u[NB] = {};
         EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
           if (!pattern.on[m1][m3]) continue;
           const V m = broadcast(block.m[m1 * D3 + m3][e]);
-          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) u[b] += m * lane.load(g + m3 * g_stride + b * lanes<T>);
+          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) u[b] += m * gv[m3][b];
         }
         EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) gwv[b] += u[b] * lane.load(h + m1 * h_stride + b * lanes<T>);
         if (gh) {

@@ -44,9 +44,9 @@ int fill(equipot_plan& plan, const equipot_path* paths, int64_t n_paths) {
     plan.paths.push_back(p);
   }
   plan.weights_covered = std::all_of(w_used.begin(), w_used.end(), [](char c) { return c != 0; });
-  const auto triple = [](const Path& p) { return std::make_tuple(p.l1, p.l2, p.l3); };
-  std::stable_sort(plan.paths.begin(), plan.paths.end(), [&](const Path& a, const Path& b) { return triple(a) < triple(b); });
-  for (size_t i = 1; i < plan.paths.size(); ++i) plan.paths[i].same_triple = triple(plan.paths[i]) == triple(plan.paths[i - 1]);
+  // blocks of h one after another: the rows of a block of edges stay in the cache while its paths run
+  const auto order = [](const Path& p) { return std::make_tuple(p.h_start, p.l2, p.l3); };
+  std::stable_sort(plan.paths.begin(), plan.paths.end(), [&](const Path& a, const Path& b) { return order(a) < order(b); });
   plan.zeros.assign(std::max(plan.h_dim, plan.w_dim), 0.0);
   return EQUIPOT_OK;
 }

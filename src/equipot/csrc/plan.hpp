@@ -19,7 +19,6 @@ struct Path {
   int64_t n_channels, h_start, w_start, out_start, out_stride, out_channel;
   const Coefficient* coefficients;  // sorted by m1, m3, m2
   int64_t n_coefficients;
-  bool same_triple;  // as the path before it in the plan's order: the coupling matrix can be used again
 
   int d1() const { return 2 * l1 + 1; }
   int d2() const { return 2 * l2 + 1; }
@@ -33,7 +32,7 @@ const Coefficient* find_coefficients(int64_t l1, int64_t l2, int64_t l3, int64_t
 }  // namespace equipot
 
 struct equipot_plan {
-  std::vector<equipot::Path> paths;  // sorted by triple
+  std::vector<equipot::Path> paths;  // sorted by their blocks of h
   int64_t h_dim, y_dim, w_dim, out_dim;
   int64_t edge_work;          // multiplications of one forward edge, for the decision to use threads
   bool weights_covered;       // every weight belongs to a path

@@ -79,6 +79,7 @@ class Tuning(NamedTuple):
     prefetch: bool = True  # read the next edge's sender early
     stages: int = 0  # of Triton's own pipeline of loads; 0: none
     stream: bool = False  # tell the cache that weights are used once
+    hoist: bool = True  # keep the receiver's row of g in registers
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,10 @@ class _Kernel:
         for name in names:
             self.load(name, "e", self.plan.y_dim, [(str(m), m) for m in part.harmonics], "")
 
-    def load_cotangent(self, part: Part) -> None:
-        """The receiver's row of g, once."""
-        self.load("g", "i", self.plan.out_dim, [(suffix, f"{place} + k") for suffix, place in part.out_rows], self.mask)
+    def load_cotangent(self, part: Part, now: bool) -> None:
+        """The receiver's row of g: once, or on each edge."""
+        if now == self.tuning.hoist:
+            self.load("g", "i", self.plan.out_dim, [(suffix, f"{place} + k") for suffix, place in part.out_rows], self.mask)
 
     def load_weight(self, name: str, array: str, path: KernelPath) -> None:
         """One path's weights on the edge."""
@@ -207,12 +208,13 @@ class _Backward(_Kernel):
         self.need = need
 
     def write(self, part: Part) -> None:
-        self.load_cotangent(part)
+        self.load_cotangent(part, True)
         self.walk(self._edge, part)
         self.zero_padding(part, self.need)
 
     def _edge(self, part: Part) -> None:
         self.source.clear()
+        self.load_cotangent(part, False)
         self.load_features(part, "h")
         self.load_harmonics(part, "y")
         for number, path in enumerate(part.paths):
@@ -250,7 +252,7 @@ class _DoubleBackward(_Kernel):
         self.given, self.need = given, need
 
     def write(self, part: Part) -> None:
-        self.load_cotangent(part)
+        self.load_cotangent(part, True)
         for suffix, _ in part.out_rows if self.need.g else ():
             self.source.add(f"sum{suffix} = {self.zero}")
         self.walk(self._edge, part)
@@ -260,6 +262,7 @@ class _DoubleBackward(_Kernel):
 
     def _edge(self, part: Part) -> None:
         self.source.clear()
+        self.load_cotangent(part, False)
         self.load_features(part, *(["h", "a"] if self.given.a else ["h"]))
         self.load_harmonics(part, *(["y", "b"] if self.given.b else ["y"]))
         for number, path in enumerate(part.paths):
