@@ -107,8 +107,7 @@ class Ruin(pl.Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         if module.updates == 13:
-            with torch.no_grad():
-                module.weights[0].mul_(50.0)
+            module.potential.scale.mul_(30.0)
 
 
 def test_best_is_the_best_and_not_the_last(make_config):

@@ -7,7 +7,7 @@ import torch
 
 from equipot.train.average import Average
 from equipot.train.config import TrainConfig
-from equipot.train.optimizers import ScheduleFreeAdamW, make_optimizer
+from equipot.train.optimizers import GradientClip, ScheduleFreeAdamW, make_optimizer
 from equipot.train.schedule import LearningRate, Progress
 
 
@@ -91,3 +91,31 @@ def test_every_optimiser_goes_downhill(name):
         optimizer.step()
     with Average([weight], None).applied(optimizer):
         assert weight.abs().max() < 0.1
+
+
+def test_clip_limits_to_a_multiple_of_the_running_mean():
+    weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    clip = GradientClip(ratio=4.0, max_norm=None)
+
+    def norm_after(x: float) -> float:
+        weight.grad = torch.tensor([0.6 * x, 0.8 * x], dtype=torch.float64)
+        assert clip([weight]) == pytest.approx(x)
+        return float(weight.grad.norm())
+
+    assert norm_after(1.0) == pytest.approx(1.0)
+    assert norm_after(3.0) == pytest.approx(3.0)
+    assert clip.mean == pytest.approx(1.02)
+    assert norm_after(1000.0) == pytest.approx(4.08)
+    assert clip.mean == pytest.approx(1.02 + (4.08 - 1.02) / 100)
+    assert math.isnan(clip([_with_gradient(math.nan)]))
+    assert clip.mean == pytest.approx(1.0506)
+    absolute = GradientClip(ratio=None, max_norm=2.0)
+    weight.grad = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    absolute([weight])
+    assert weight.grad.tolist() == pytest.approx([1.2, 1.6])
+
+
+def _with_gradient(value: float) -> torch.nn.Parameter:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.tensor([value])
+    return weight

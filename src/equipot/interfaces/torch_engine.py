@@ -46,7 +46,8 @@ class TorchEngine:
         """See `Engine.evaluate`."""
         if self._numbers is None or not np.array_equal(self._numbers, numbers):
             species = species_index(numbers, list(self.elements), "the structure")
-            self._neighbours = SkinList(species, self.potential.spec.cutoff, self.skin)
+            spec = self.potential.spec
+            self._neighbours = SkinList(species, spec.cutoff, self.skin, spec.pair_cutoff)
             self._numbers = np.array(numbers)
         graph = self._neighbours.update(positions, cell, pbc)
         if self.device != "cpu":

@@ -160,8 +160,10 @@ class TrainConfig(Section):
     """updates over which the learning rate rises from 0"""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.99
     """decay of the moving average of the weights, which is what is evaluated and saved; null: none"""
-    clip_norm: Positive | None = 10.0
-    """largest norm of the gradient"""
+    clip_ratio: Annotated[float, Field(gt=1)] | None = 4.0
+    """largest norm of the gradient, as a multiple of its running mean: a bad batch cannot throw the weights far; null: no such limit"""
+    clip_norm: Positive | None = None
+    """largest norm of the gradient, absolute; it depends on the weights of the loss"""
     patience: Annotated[int, Field(gt=0)] | None = None
     """stop after so many validations without progress"""
     validate_every: Annotated[int, Field(gt=0)] = 1

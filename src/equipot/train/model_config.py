@@ -12,7 +12,8 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from equipot.presets import PRESETS, preset_options
 from equipot.spec import LayerSpec, ModelSpec
 
-AXES = ("radial_basis", "embedding", "energy", "isolated_atom", "layers", "first_layer", "last_layer")
+_WHOLE = ("radial_basis", "embedding", "energy", "pair", "isolated_atom")
+AXES = (*_WHOLE, "layers", "first_layer", "last_layer")
 _PER_LAYER = ("layers", "first_layer", "last_layer")
 
 
@@ -88,7 +89,7 @@ def _with_axes(spec: ModelSpec, axes: dict[str, Any], model: dict[str, Any]) -> 
     if not axes:
         return spec
     data = spec.to_dict()
-    for key in ("radial_basis", "embedding", "energy", "isolated_atom"):
+    for key in _WHOLE:
         if key in axes:
             data[key] = _merged(data[key], axes[key], (key,))
     if isinstance(axes.get("layers"), list):

@@ -16,7 +16,7 @@ from equipot.model import Potential, predict
 from equipot.train.average import Average
 from equipot.train.config import RunConfig
 from equipot.train.loss import ErrorSums, Loss, residuals
-from equipot.train.optimizers import make_optimizer
+from equipot.train.optimizers import GradientClip, make_optimizer
 from equipot.train.schedule import Clock, LearningRate, Progress
 
 Batch = tuple[Graph, Labels, Tensor]
@@ -46,6 +46,7 @@ class TrainingModule(pl.LightningModule):
         self.optimizer = make_optimizer(self.weights, config.train)
         self.average = Average(self.weights, config.train.ema)
         self.rate = LearningRate(config.train)
+        self.clip = GradientClip(config.train.clip_ratio, config.train.clip_norm)
         self.progress = Progress(config.train, updates_per_epoch)
         self.clock = Clock()
         self.updates = self.epoch = self.position = 0
@@ -82,7 +83,8 @@ class TrainingModule(pl.LightningModule):
         self.rate_now = self.rate.value(self.updates, fraction)
         if loss.requires_grad:
             loss.backward(inputs=self.weights)
-            self._clip(places)
+            if not math.isfinite(norm := self.clip(self.weights)):
+                raise NotFinite("gradient", norm, places.tolist())
             self.optimizer.param_groups[0]["lr"] = self.rate_now
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -100,13 +102,6 @@ class TrainingModule(pl.LightningModule):
         forces = self.loss.needs_forces and bool(labels.has_forces.any())
         stress = self.loss.needs_stress and bool(labels.has_stress.any())
         return residuals(predict(self.potential, graph, forces=forces, stress=stress, create_graph=create_graph), labels, graph)
-
-    def _clip(self, places: Tensor) -> None:
-        if self.config.train.clip_norm is None:
-            return
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.config.train.clip_norm, foreach=True)
-        if not math.isfinite(value := norm.item()):
-            raise NotFinite("gradient", value, places.tolist())
 
     def on_validation_epoch_start(self) -> None:
         self._validating = self.average.applied(self.optimizer)
@@ -176,6 +171,7 @@ class TrainingModule(pl.LightningModule):
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict(),
             "rate": self.rate.state_dict(),
+            "gradient_norm": self.clip.mean,
             "updates": self.updates,
             "epoch": self.epoch,
             "position": self.position,
@@ -196,6 +192,7 @@ class TrainingModule(pl.LightningModule):
         self.rate.load_state_dict(state["rate"])
         for name in ("updates", "epoch", "position", "best", "waited"):
             setattr(self, name, state[name])
+        self.clip.mean = state["gradient_norm"]
         self.clock.before = state["elapsed"]
         self._train_sums.sums = dict(state["train_sums"])
         self._train_loss, self._train_batches = state["train_loss"], state["train_batches"]

@@ -1,5 +1,6 @@
 """The optimisers of a training."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,36 @@ def make_optimizer(parameters: Iterable[Tensor], config: TrainConfig) -> Optimiz
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **options)
     return torch.optim.Adam(parameters, amsgrad=config.optimizer == "amsgrad", fused=True, **options)
+
+
+class GradientClip:
+    """Limits the norm of the gradient to `max_norm`, and to `ratio` times the running mean of the norms so far (as limited).
+
+    The second needs no knowledge of the loss's scale; the mean forgets over about MEMORY updates, so it can follow a change of the loss.
+    """
+
+    MEMORY = 100
+
+    def __init__(self, ratio: float | None, max_norm: float | None):
+        self.ratio, self.max_norm, self.mean = ratio, max_norm, 0.0
+
+    def __call__(self, parameters: Iterable[Tensor]) -> float:
+        """Scale the gradients in place where they are too large; returns their norm as it was, which may be NaN or infinite."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients or (self.ratio is None and self.max_norm is None):
+            return 0.0
+        norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True))
+        if not math.isfinite(norm):
+            return norm
+        limit = min(self._limit(norm), math.inf if self.max_norm is None else self.max_norm)
+        if norm > limit:
+            torch._foreach_mul_(gradients, limit / norm)
+        kept = min(norm, limit)
+        self.mean = kept if self.mean == 0.0 else self.mean + (kept - self.mean) / self.MEMORY
+        return norm
+
+    def _limit(self, norm: float) -> float:
+        return norm if self.ratio is None or self.mean == 0.0 else self.ratio * self.mean
 
 
 class ScheduleFreeAdamW(Optimizer):
