@@ -239,6 +239,8 @@ def _reached_features(spec: ModelSpec) -> list[Irreps]:
         known = reachable(features[-1], layer.l_max)
         if layer.product is not None:
             known = reachable_by_product(density_irreps(layer, features[-1]), layer.product.correlation)
+        if layer.nonlinearity == "gate" and _gate_parity(reachable(features[-1], layer.l_max)) == -1:
+            known = {(l, -p if l else p) for l, p in known}
         kept = Irreps.parse(layer.irreps).restrict(lambda ir, known=known: (ir.l, ir.p) in known)
         if not kept.dim:
             raise ValueError(f"layer {index + 1}: none of {layer.irreps} can be reached from {features[-1]} with l_max={layer.l_max}")
@@ -255,10 +257,19 @@ def _read_by(layer: LayerSpec, features: Irreps, kept: Irreps) -> set[tuple[int,
 
 
 def update_irreps(layer: LayerSpec, features: Irreps, kept: Irreps) -> Irreps:
-    """Irreps in front of a layer's nonlinearity: those kept, and a scalar for every channel a gate multiplies (even if even ones can be reached)."""
-    n_gates = sum(b.mul for b in kept if b.l) if layer.nonlinearity == "gate" else 0
-    parity = "e" if (0, 1) in reachable(features, layer.l_max) else "o"
-    return Irreps.parse(f"{kept}+{n_gates}x0{parity}") if n_gates else kept
+    """Irreps in front of a layer's nonlinearity: those kept, and a scalar for every channel a gate multiplies.
+
+    Gates are even if even scalars can be reached, else odd, and then what they multiply has the other parity than what is kept.
+    """
+    if layer.nonlinearity == "none":
+        return kept
+    parity = _gate_parity(reachable(features, layer.l_max))
+    gated = tuple((b.mul, b.l, b.p * parity) for b in kept if b.l)
+    return Irreps((*kept.scalars, *gated, (sum(mul for mul, *_ in gated), 0, parity)))
+
+
+def _gate_parity(density: set[tuple[int, int]]) -> int:
+    return 1 if (0, 1) in density else -1
 
 
 def reachable(irreps: Irreps, l_max: int) -> set[tuple[int, int]]:

@@ -241,10 +241,10 @@ def batch_is_single(potential: Potential) -> None:
 
 
 def single_precision(potential: Potential) -> None:
-    """float32 weights give the float64 answer to a few digits, also beside an E0 of thousands of eV."""
-    spec = replace(potential.spec, energy=replace(potential.spec.energy, e0=(-2041.98, -1029.49)))
+    """float32 weights give the float64 answer to a few digits, also beside an E0 of tens of thousands of eV."""
+    spec = replace(potential.spec, energy=replace(potential.spec.energy, e0=(-38041.98, -1029.49)))
     single = Potential(spec, dtype=torch.float32, backend="reference")
-    single.load_state_dict({**potential.state_dict(), "e0": torch.tensor([-2041.98, -1029.49], dtype=torch.float64)})
+    single.load_state_dict({**potential.state_dict(), "e0": torch.tensor([-38041.98, -1029.49], dtype=torch.float64)})
     for graph in (cluster_graph(potential), crystal_graph(potential)):
         double, approximate = predict(potential, graph), predict(single, graph)
         size = max(1.0, float(double.site_energy.abs().max()))
@@ -275,12 +275,14 @@ def layers_sum_to_the_energy(potential: Potential) -> None:
 
 
 def newton(potential: Potential) -> None:
-    """No net torque on a cluster; edge vectors of the two directions are opposite."""
+    """No net torque on a cluster; edge vectors of the two directions are opposite, and point from the centre to the neighbour."""
     positions, species = cluster()
     forces = evaluate(potential, positions, species).forces.numpy()
     close(np.cross(positions, forces).sum(0), np.zeros(3), 10 * EXACT, "net torque")
     graph = crystal_graph(potential)
     close(edge_vectors(graph).sum(0), np.zeros(3), EXACT, "sum of all edge vectors")
+    pair = graph_of(potential, np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.array([0, 1]))
+    close(edge_vectors(pair)[pair.receiver == 0], np.array([[1.0, 0, 0]]), EXACT, "edge vector at atom 0")
 
 
 CHECKS = (

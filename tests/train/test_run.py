@@ -103,11 +103,11 @@ def test_averaged_weights_are_the_ones_evaluated_and_saved(make_config):
 
 
 class Ruin(pl.Callback):
-    """Spoils the weights after an update."""
+    """Spoils the model after an update."""
 
     def on_train_batch_end(self, trainer, module, *_):
         if module.updates == 13:
-            module.potential.scale.mul_(30.0)
+            module.potential.e0.add_(100.0)
 
 
 def test_best_is_the_best_and_not_the_last(make_config):

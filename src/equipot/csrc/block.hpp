@@ -14,13 +14,19 @@ constexpr int max_l = EQUIPOT_MAX_L;
 constexpr int max_d = 2 * max_l + 1;
 constexpr int max_y = (max_l + 1) * (max_l + 1);
 
-// Rows of the edges e of a block; y and b transposed, edges fastest; m and n the coupling matrices sum_m2 C[m1, m2, m3] y[m2] (or b) of the
-// current path at [m1 * d3 + m3][e]; y_sum partial sums of gy, by channel lanes.
+// The edges e of a block. Rows of atoms: h and a at sender[e], g and out at receiver[e], offsets from the arrays' beginning. Rows of edges: w, c, gw
+// and gh (each edge's part of it) are those of the block's first edge, the others follow at their strides. What is absent: a and c are a row of
+// zeros with offset or stride 0, outputs are null. y and b transposed, edges fastest; m and n the coupling matrices sum_m2 C[m1, m2, m3] y[m2]
+// (or b) of the current path at [m1 * d3 + m3][e]; y_sum partial sums of gy, by channel lanes.
 template <class T>
 struct Block {
   int size;
-  const T *h[block_edges], *w[block_edges], *g[block_edges], *a[block_edges], *c[block_edges];
-  T *out[block_edges], *gh[block_edges], *gw[block_edges];
+  bool fresh;  // the first edge is its receiver's first: its row of out is written, not added to
+  const T *h, *a, *g, *w, *c;
+  T *out, *gh, *gw;
+  int64_t w_stride, c_stride, h_stride;
+  const int64_t* a_sender;
+  int64_t sender[block_edges], receiver[block_edges];
   alignas(64) T y[max_y][block_edges];
   alignas(64) T b[max_y][block_edges];
   alignas(64) T m[max_d * max_d][block_edges];

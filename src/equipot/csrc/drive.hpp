@@ -80,24 +80,35 @@ EQUIPOT_INLINE void couple(const Path& path, const T (*y)[block_edges], T (*m)[b
     GenericKernel<T>::couple(path, y, m);
 }
 
+// What is the same for all blocks of a job.
+template <class T>
+EQUIPOT_INLINE void prepare(Block<T>& block, const Job<T>& job) {
+  static constexpr int64_t no_offsets[block_edges] = {};
+  const auto& plan = *job.plan;
+  const T* zeros = reinterpret_cast<const T*>(plan.zeros.data());
+  block.h = job.h, block.g = job.g, block.out = job.out;
+  block.a = job.a ? job.a : zeros;
+  block.a_sender = job.a ? block.sender : no_offsets;
+  block.h_stride = plan.h_dim, block.w_stride = plan.w_dim;
+  block.c_stride = job.c ? plan.w_dim : 0;
+  block.c = zeros;
+}
+
 // Points the block at edges [first, first + size); `receiver` is that of an edge before and becomes that of the last.
 template <class T>
 EQUIPOT_INLINE void fill(Block<T>& block, const Job<T>& job, int64_t first, int size, int64_t& receiver) {
   const auto& plan = *job.plan;
   const auto& edges = *job.edges;
-  const T* zeros = reinterpret_cast<const T*>(plan.zeros.data());
   block.size = size;
+  block.w = job.w + first * plan.w_dim;
+  if (job.c) block.c = job.c + first * plan.w_dim;
+  block.gh = job.gh ? job.work + first * plan.h_dim : nullptr;
+  block.gw = job.gw ? job.gw + first * plan.w_dim : nullptr;
   for (int e = 0; e < size; ++e) {
-    const int64_t edge = first + e, sender = edges.sender[edge];
-    while (edges.receiver_start[receiver + 1] <= edge) ++receiver;
-    block.h[e] = job.h + sender * plan.h_dim;
-    block.w[e] = job.w + edge * plan.w_dim;
-    block.out[e] = job.out ? job.out + receiver * plan.out_dim : nullptr;
-    block.g[e] = job.g ? job.g + receiver * plan.out_dim : nullptr;
-    block.a[e] = job.a ? job.a + sender * plan.h_dim : zeros;
-    block.c[e] = job.c ? job.c + edge * plan.w_dim : zeros;
-    block.gh[e] = job.gh ? job.work + edge * plan.h_dim : nullptr;
-    block.gw[e] = job.gw ? job.gw + edge * plan.w_dim : nullptr;
+    while (edges.receiver_start[receiver + 1] <= first + e) ++receiver;
+    if (e == 0) block.fresh = edges.receiver_start[receiver] == first;
+    block.sender[e] = edges.sender[first + e] * plan.h_dim;
+    block.receiver[e] = receiver * plan.out_dim;
   }
   transpose(job.y + first * plan.y_dim, plan.y_dim, size, block.y);
 }
@@ -109,8 +120,19 @@ EQUIPOT_INLINE void clear(T* x, int64_t n) { std::memset(x, 0, sizeof(T) * stati
 template <class T>
 EQUIPOT_INLINE void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
   const Lanes<T, false> whole(0);
-  for (int e = 0; e < block.size; ++e)
-    for (int64_t m = 0; m < y_dim; ++m) gy[e * y_dim + m] = sum<T>(whole.load(block.y_sum[m][e]));
+  for (int64_t m = 0; m < y_dim; ++m) {
+    T sums[block_edges];
+    for (int e = 0; e < block_edges; e += lanes<T>) whole.store(sums + e, sum_each<T>(&block.y_sum[m][e]));
+    for (int e = 0; e < block.size; ++e) gy[e * y_dim + m] = sums[e];
+  }
+}
+
+// Asks for the path's columns of `size` rows of x: the cache's own look-ahead does not see a block's short pieces of long rows.
+template <class T>
+EQUIPOT_INLINE void prefetch(const T* x, int64_t stride, int64_t n_columns, int size) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int e = 0; e < size; ++e, x += stride)
+    for (int64_t k = 0; k < n_columns; k += line) __builtin_prefetch(x + k);
 }
 
 // The edges of receivers first <= i < last: `kernel` (if not null) and, if gy is wanted, `gradient_y` of every path of every block.
@@ -120,16 +142,26 @@ void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kern
   const auto& plan = *job.plan;
   const int64_t *start = job.edges->receiver_start, end = start[last];
   Block<T> block;
-  if (job.out) clear(job.out + first * plan.out_dim, (last - first) * plan.out_dim);
+  prepare(block, job);
+  if (job.out)
+    for (int64_t i = first; i < last; ++i)
+      if (!plan.out_covered || start[i] == start[i + 1]) clear(job.out + i * plan.out_dim, plan.out_dim);
+  // rows of weights that no longer fit in the second-level cache
+  const bool far = job.edges->n_edges * plan.w_dim * static_cast<int64_t>(sizeof(T)) > (1 << 20);
   int64_t receiver = first;
   for (int64_t edge = start[first]; edge < end; edge += block_edges) {
     const int size = end - edge < block_edges ? static_cast<int>(end - edge) : block_edges;
     fill(block, job, edge, size, receiver);
     if (SECOND && job.b) transpose(job.b + edge * plan.y_dim, plan.y_dim, size, block.b);
-    if (job.gh) clear(job.work + edge * plan.h_dim, size * plan.h_dim);
-    if (job.gw && !plan.weights_covered) clear(job.gw + edge * plan.w_dim, size * plan.w_dim);
+    if (job.gh && !plan.h_covered) clear(job.work + edge * plan.h_dim, size * plan.h_dim);
+    if (job.gw && !plan.w_covered) clear(job.gw + edge * plan.w_dim, size * plan.w_dim);
     if (job.gy) std::memset(block.y_sum, 0, sizeof block.y_sum[0] * plan.y_dim);
+    const int64_t next = edge + block_edges, rest = job.edges->n_edges - next;
+    const int n_next = !far ? 0 : rest < block_edges ? static_cast<int>(rest) : block_edges;
     for (const Path& path : plan.paths) {
+      prefetch(job.w + next * plan.w_dim + path.w_start, plan.w_dim, path.n_channels, n_next);
+      if (job.c) prefetch(job.c + next * plan.w_dim + path.w_start, plan.w_dim, path.n_channels, n_next);
+      if (job.gw) prefetch(job.gw + next * plan.w_dim + path.w_start, plan.w_dim, path.n_channels, n_next);
       couple<T>(path, block.y, block.m);
       if (SECOND && job.b) couple<T>(path, block.b, block.n);
       if (SECOND && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());

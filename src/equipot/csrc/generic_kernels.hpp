@@ -20,32 +20,39 @@ struct GenericKernel {
     }
   }
 
-  static void flush(V* sum, int d3, T* out, int64_t stride, const Lane& lane) {
-    for (int m3 = 0; m3 < d3; ++m3) {
-      T* p = out + m3 * stride;
-      lane.store(p, lane.load(p) + sum[m3]);
-      sum[m3] = V{};
+  static void load_rows(V* to, int d, const T* p, int64_t stride, const Lane& lane) {
+    for (int m = 0; m < d; ++m) to[m] = lane.load(p + m * stride);
+  }
+
+  static void put(V x, T* p, bool fresh, const Lane& lane) { lane.store(p, fresh ? x : lane.load(p) + x); }
+
+  static void flush(V* sum, int d, T* p, int64_t stride, bool fresh, const Lane& lane) {
+    for (int m = 0; m < d; ++m) {
+      put(sum[m], p + m * stride, fresh, lane);
+      sum[m] = V{};
     }
   }
 
   EQUIPOT_KERNEL static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lane lane(n_lanes);
     const int d1 = path.d1(), d3 = path.d3();
-    const int64_t out_at = path.out_start + path.out_channel + k;
+    T* out = block.out + path.out_start + path.out_channel + k;
     V sum[max_d] = {};
-    T* out = block.out[0];
+    int64_t receiver = block.receiver[0];
+    bool fresh = block.fresh;
     for (int e = 0; e < block.size; ++e) {
-      if (block.out[e] != out) {
-        flush(sum, d3, out + out_at, path.out_stride, lane);
-        out = block.out[e];
+      if (block.receiver[e] != receiver) {
+        flush(sum, d3, out + receiver, path.out_stride, fresh, lane);
+        receiver = block.receiver[e], fresh = true;
       }
-      const V w = lane.load(block.w[e] + path.w_start + k);
+      const T* h = block.h + block.sender[e] + path.h_start + k;
+      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
-        const V x = w * lane.load(block.h[e] + path.h_start + k + m1 * path.n_channels);
+        const V x = w * lane.load(h + m1 * path.n_channels);
         for (int m3 = 0; m3 < d3; ++m3) sum[m3] += broadcast(block.m[m1 * d3 + m3][e]) * x;
       }
     }
-    flush(sum, d3, out + out_at, path.out_stride, lane);
+    flush(sum, d3, out + receiver, path.out_stride, fresh, lane);
   }
 
   EQUIPOT_KERNEL static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
@@ -53,16 +60,16 @@ struct GenericKernel {
     const int d1 = path.d1(), d3 = path.d3();
     for (int e = 0; e < block.size; ++e) {
       V g[max_d], gw{};
-      for (int m3 = 0; m3 < d3; ++m3) g[m3] = lane.load(block.g[e] + path.out_start + m3 * path.out_stride + path.out_channel + k);
-      const V w = lane.load(block.w[e] + path.w_start + k);
+      load_rows(g, d3, block.g + block.receiver[e] + path.out_start + path.out_channel + k, path.out_stride, lane);
+      const T* h = block.h + block.sender[e] + path.h_start + k;
+      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
-        const int64_t h_at = path.h_start + k + m1 * path.n_channels;
         V u{};
         for (int m3 = 0; m3 < d3; ++m3) u += broadcast(block.m[m1 * d3 + m3][e]) * g[m3];
-        gw += u * lane.load(block.h[e] + h_at);
-        if (block.gh[e]) lane.store(block.gh[e] + h_at, lane.load(block.gh[e] + h_at) + w * u);
+        gw += u * lane.load(h + m1 * path.n_channels);
+        if (block.gh) put(w * u, block.gh + e * block.h_stride + path.h_start + k + m1 * path.n_channels, path.first_of_h, lane);
       }
-      if (block.gw[e]) lane.store(block.gw[e] + path.w_start + k, gw);
+      if (block.gw) put(gw, block.gw + e * block.w_stride + path.w_start + k, true, lane);
     }
   }
 
@@ -71,18 +78,19 @@ struct GenericKernel {
     const int d1 = path.d1(), d3 = path.d3();
     const int64_t g_at = path.out_start + path.out_channel + k;
     V sum[max_d] = {};
-    T* out = block.out[0];
+    int64_t receiver = block.receiver[0];
+    bool fresh = block.fresh;
     for (int e = 0; e < block.size; ++e) {
-      if (block.out[e] != out) {
-        flush(sum, d3, out + g_at, path.out_stride, lane);
-        out = block.out[e];
+      if (block.receiver[e] != receiver) {
+        if (block.out) flush(sum, d3, block.out + g_at + receiver, path.out_stride, fresh, lane);
+        receiver = block.receiver[e], fresh = true;
       }
       V g[max_d], gw{};
-      for (int m3 = 0; m3 < d3; ++m3) g[m3] = lane.load(block.g[e] + g_at + m3 * path.out_stride);
-      const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
+      load_rows(g, d3, block.g + g_at + receiver, path.out_stride, lane);
+      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k), c = lane.load(block.c + e * block.c_stride + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
-        const int64_t h_at = path.h_start + k + m1 * path.n_channels;
-        const V h = lane.load(block.h[e] + h_at), a = lane.load(block.a[e] + h_at), q = w * h, s = w * a + c * h;
+        const int64_t at = path.h_start + k + m1 * path.n_channels;
+        const V h = lane.load(block.h + block.sender[e] + at), a = lane.load(block.a + block.a_sender[e] + at), q = w * h, s = w * a + c * h;
         V u{}, v{};
         for (int m3 = 0; m3 < d3; ++m3) {
           const V m = broadcast(block.m[m1 * d3 + m3][e]), n = broadcast(block.n[m1 * d3 + m3][e]);
@@ -93,11 +101,11 @@ struct GenericKernel {
         }
         gw += u * a;
         gw += v * h;
-        if (block.gh[e]) lane.store(block.gh[e] + h_at, lane.load(block.gh[e] + h_at) + c * u + w * v);
+        if (block.gh) put(c * u + w * v, block.gh + e * block.h_stride + at, path.first_of_h, lane);
       }
-      if (block.gw[e]) lane.store(block.gw[e] + path.w_start + k, gw);
+      if (block.gw) put(gw, block.gw + e * block.w_stride + path.w_start + k, true, lane);
     }
-    if (out) flush(sum, d3, out + g_at, path.out_stride, lane);
+    if (block.out) flush(sum, d3, block.out + g_at + receiver, path.out_stride, fresh, lane);
   }
 
   template <bool SECOND>
@@ -106,12 +114,12 @@ struct GenericKernel {
     const Lanes<T, false> whole(0);
     for (int e = 0; e < block.size; ++e) {
       V g[max_d], x[max_d], y_sum[max_d] = {};
-      for (int m3 = 0; m3 < path.d3(); ++m3) g[m3] = lane.load(block.g[e] + path.out_start + m3 * path.out_stride + path.out_channel + k);
-      const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
+      load_rows(g, path.d3(), block.g + block.receiver[e] + path.out_start + path.out_channel + k, path.out_stride, lane);
+      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k), c = lane.load(block.c + e * block.c_stride + path.w_start + k);
       for (int m1 = 0; m1 < path.d1(); ++m1) {
-        const int64_t h_at = path.h_start + k + m1 * path.n_channels;
-        const V h = lane.load(block.h[e] + h_at);
-        x[m1] = SECOND ? w * lane.load(block.a[e] + h_at) + c * h : w * h;
+        const int64_t at = path.h_start + k + m1 * path.n_channels;
+        const V h = lane.load(block.h + block.sender[e] + at);
+        x[m1] = SECOND ? w * lane.load(block.a + block.a_sender[e] + at) + c * h : w * h;
       }
       for (int64_t i = 0; i < path.n_coefficients; ++i) {
         const auto& p = path.coefficients[i];

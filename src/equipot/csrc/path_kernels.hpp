@@ -7,7 +7,8 @@
 //   double backward   s = w a + c h, q = w h, v[m1] = sum_m3 N g[m3];
 //                     dg[m3] += M s + N q;  dw = sum_m1 a u + h v;  dh[m1] += c u + w v
 //   gradient of y     gy[m2] += C x[m1] g[m3], x = w h in the backward and s in the double backward
-// A and dg are summed in registers while the receiver stays the same. Local arrays are registers: every loop over m and b is unrolled.
+// A and dg are summed in registers, and g kept there, while the receiver stays the same. Local arrays are registers: every loop over m and b is
+// unrolled.
 #pragma once
 
 #include "block.hpp"
@@ -20,6 +21,35 @@
 #endif
 
 namespace EQUIPOT_NAMESPACE {
+
+// The vectors of D rows of NB vectors, `stride` apart.
+template <class T, int D, int NB, bool TAIL>
+EQUIPOT_INLINE void load_rows(Vec<T> (&to)[D][NB], const T* p, int64_t stride, const Lanes<T, TAIL>& lane) {
+  EQUIPOT_UNROLL for (int m = 0; m < D; ++m) {
+    EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) to[m][b] = lane.load(p + b * lanes<T>);
+    p += stride;
+    EQUIPOT_FORGET(p);
+  }
+}
+
+// Writes (fresh) or adds the sums of one receiver to its row, and clears them.
+template <class T, int D, int NB, bool TAIL>
+EQUIPOT_INLINE void flush(Vec<T> (&sum)[D][NB], T* p, int64_t stride, bool fresh, const Lanes<T, TAIL>& lane) {
+  EQUIPOT_UNROLL for (int m = 0; m < D; ++m) {
+    EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+      lane.store(p + b * lanes<T>, fresh ? sum[m][b] : lane.load(p + b * lanes<T>) + sum[m][b]);
+      sum[m][b] = Vec<T>{};
+    }
+    p += stride;
+    EQUIPOT_FORGET(p);
+  }
+}
+
+// Writes (fresh) or adds x to NB vectors at p.
+template <class T, int NB, bool TAIL>
+EQUIPOT_INLINE void put(const Vec<T> (&x)[NB], T* p, bool fresh, const Lanes<T, TAIL>& lane) {
+  EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) lane.store(p + b * lanes<T>, fresh ? x[b] : lane.load(p + b * lanes<T>) + x[b]);
+}
 
 template <class T, int L1, int L2, int L3>
 struct PathKernel {
@@ -58,39 +88,31 @@ struct PathKernel {
     }
   }
 
-  // Adds the sums of one receiver to its row and clears them.
-  template <int NB, bool TAIL>
-  static EQUIPOT_INLINE void flush(V (&sum)[D3][NB], T* out, int64_t stride, const Lanes<T, TAIL>& lane) {
-    EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
-      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-        T* p = out + m3 * stride + b * lanes<T>;
-        lane.store(p, lane.load(p) + sum[m3][b]);
-        sum[m3][b] = V{};
-      }
-    }
-  }
-
   template <int NB, bool TAIL>
   EQUIPOT_KERNEL static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
-    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
-    const int64_t out_at = path.out_start + path.out_channel + k;
+    const int64_t h_stride = path.n_channels, out_stride = path.out_stride;
+    const T *h_base = block.h + path.h_start + k, *w = block.w + path.w_start + k;
+    T* out_base = block.out + path.out_start + path.out_channel + k;
     V sum[D3][NB] = {};
-    T* out = block.out[0];
-    for (int e = 0; e < block.size; ++e) {
-      if (block.out[e] != out) {
-        flush<NB, TAIL>(sum, out + out_at, path.out_stride, lane);
-        out = block.out[e];
+    int64_t receiver = block.receiver[0];
+    bool fresh = block.fresh;
+    for (int e = 0; e < block.size; ++e, w += block.w_stride) {
+      if (block.receiver[e] != receiver) {
+        flush(sum, out_base + receiver, out_stride, fresh, lane);
+        receiver = block.receiver[e], fresh = true;
       }
-      const T *h = block.h[e] + h_at, *w = block.w[e] + w_at;
+      const T* h = h_base + block.sender[e];
       V wv[NB], x[D3][NB] = {};
       EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) wv[b] = lane.load(w + b * lanes<T>);
       EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
         V hv[NB];
         EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-          hv[b] = lane.load(h + m1 * h_stride + b * lanes<T>);
+          hv[b] = lane.load(h + b * lanes<T>);
           if (D1 <= D3) hv[b] *= wv[b];  // weight the smaller of h and the result
         }
+        h += h_stride;
+        EQUIPOT_FORGET(h);
         EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
           if (!pattern.on[m1][m3]) continue;
           const V m = broadcast(block.m[m1 * D3 + m3][e]);
@@ -108,22 +130,28 @@ struct PathKernel {
         }
       }
     }
-    flush<NB, TAIL>(sum, out + out_at, path.out_stride, lane);
+    flush(sum, out_base + receiver, out_stride, fresh, lane);
   }
 
   template <int NB, bool TAIL>
   EQUIPOT_KERNEL static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
-    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
-    const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
-    for (int e = 0; e < block.size; ++e) {
-      const T *h = block.h[e] + h_at, *w = block.w[e] + w_at, *g = block.g[e] + g_at;
-      T *gh = block.gh[e] ? block.gh[e] + h_at : nullptr, *gw = block.gw[e];
-      V gv[D3][NB], wv[NB], gwv[NB] = {};
-      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) gv[m3][b] = lane.load(g + m3 * g_stride + b * lanes<T>);
-        wv[b] = lane.load(w + b * lanes<T>);
+    const int64_t h_stride = path.n_channels, g_stride = path.out_stride;
+    const T *h_base = block.h + path.h_start + k, *w = block.w + path.w_start + k;
+    const T* g_base = block.g + path.out_start + path.out_channel + k;
+    T *gh_row = block.gh + path.h_start + k, *gw = block.gw + path.w_start + k;
+    const bool with_gh = block.gh, with_gw = block.gw, fresh = path.first_of_h;
+    V gv[D3][NB];
+    int64_t receiver = -1;
+    for (int e = 0; e < block.size; ++e, w += block.w_stride, gw += block.w_stride, gh_row += block.h_stride) {
+      if (block.receiver[e] != receiver) {
+        receiver = block.receiver[e];
+        load_rows(gv, g_base + receiver, g_stride, lane);
       }
+      const T* h = h_base + block.sender[e];
+      T* gh = gh_row;
+      V wv[NB], gwv[NB] = {};
+      EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) wv[b] = lane.load(w + b * lanes<T>);
       EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
         V u[NB] = {};
         EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
@@ -131,74 +159,77 @@ struct PathKernel {
           const V m = broadcast(block.m[m1 * D3 + m3][e]);
           EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) u[b] += m * gv[m3][b];
         }
-        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) gwv[b] += u[b] * lane.load(h + m1 * h_stride + b * lanes<T>);
-        if (gh) {
-          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-            T* p = gh + m1 * h_stride + b * lanes<T>;
-            lane.store(p, lane.load(p) + wv[b] * u[b]);
-          }
+        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
+          gwv[b] += u[b] * lane.load(h + b * lanes<T>);
+          u[b] *= wv[b];
         }
+        if (with_gh) put(u, gh, fresh, lane);
+        h += h_stride, gh += h_stride;
+        EQUIPOT_FORGET(h);
+        EQUIPOT_FORGET(gh);
       }
-      if (gw) {
-        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) lane.store(gw + w_at + b * lanes<T>, gwv[b]);
-      }
+      if (with_gw) put(gwv, gw, true, lane);
     }
   }
 
   template <int NB, bool TAIL>
   EQUIPOT_KERNEL static void double_backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
-    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
-    const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
-    V sum[D3][NB] = {};
-    T* out = block.out[0];
-    for (int e = 0; e < block.size; ++e) {
-      if (block.out[e] != out) {
-        flush<NB, TAIL>(sum, out + g_at, g_stride, lane);
-        out = block.out[e];
+    const int64_t h_stride = path.n_channels, g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
+    const T *h_base = block.h + path.h_start + k, *a_base = block.a + path.h_start + k;
+    const T *w = block.w + path.w_start + k, *c = block.c + path.w_start + k;
+    T *gh_row = block.gh + path.h_start + k, *gw = block.gw + path.w_start + k;
+    const bool with_gh = block.gh, with_gw = block.gw, fresh_gh = path.first_of_h;
+    bool fresh = block.fresh;
+    V gv[D3][NB], sum[D3][NB] = {};
+    int64_t receiver = -1;
+    for (int e = 0; e < block.size; ++e, w += block.w_stride, c += block.c_stride, gw += block.w_stride, gh_row += block.h_stride) {
+      if (block.receiver[e] != receiver) {
+        if (receiver >= 0) {
+          if (block.out) flush(sum, block.out + g_at + receiver, g_stride, fresh, lane);
+          fresh = true;
+        }
+        receiver = block.receiver[e];
+        load_rows(gv, block.g + g_at + receiver, g_stride, lane);
       }
-      const T *h = block.h[e] + h_at, *a = block.a[e] + h_at, *w = block.w[e] + w_at, *c = block.c[e] + w_at, *g = block.g[e] + g_at;
-      T *gh = block.gh[e] ? block.gh[e] + h_at : nullptr, *gw = block.gw[e];
+      const T *h = h_base + block.sender[e], *a = a_base + block.a_sender[e];
+      T* gh = gh_row;
       V wv[NB], cv[NB], gwv[NB] = {};
       EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
         wv[b] = lane.load(w + b * lanes<T>);
         cv[b] = lane.load(c + b * lanes<T>);
       }
       EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
-        V hv[NB], av[NB], s[NB], q[NB], u[NB] = {}, v[NB] = {};
+        V s[NB], q[NB], u[NB] = {}, v[NB] = {};
         EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-          hv[b] = lane.load(h + m1 * h_stride + b * lanes<T>);
-          av[b] = lane.load(a + m1 * h_stride + b * lanes<T>);
-          q[b] = wv[b] * hv[b];
-          s[b] = wv[b] * av[b] + cv[b] * hv[b];
+          const V hv = lane.load(h + b * lanes<T>);
+          q[b] = wv[b] * hv;
+          s[b] = wv[b] * lane.load(a + b * lanes<T>) + cv[b] * hv;
         }
         EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
           if (!pattern.on[m1][m3]) continue;
           const V m = broadcast(block.m[m1 * D3 + m3][e]), n = broadcast(block.n[m1 * D3 + m3][e]);
           EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-            const V gv = lane.load(g + m3 * g_stride + b * lanes<T>);
-            u[b] += m * gv;
-            v[b] += n * gv;
+            u[b] += m * gv[m3][b];
+            v[b] += n * gv[m3][b];
             sum[m3][b] += m * s[b];
             sum[m3][b] += n * q[b];
           }
         }
         EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-          gwv[b] += u[b] * av[b];
-          gwv[b] += v[b] * hv[b];
+          gwv[b] += u[b] * lane.load(a + b * lanes<T>);
+          gwv[b] += v[b] * lane.load(h + b * lanes<T>);
+          u[b] = cv[b] * u[b] + wv[b] * v[b];
         }
-        if (gh) {
-          EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-            T* p = gh + m1 * h_stride + b * lanes<T>;
-            lane.store(p, lane.load(p) + cv[b] * u[b] + wv[b] * v[b]);
-          }
-        }
+        if (with_gh) put(u, gh, fresh_gh, lane);
+        h += h_stride, a += h_stride, gh += h_stride;
+        EQUIPOT_FORGET(h);
+        EQUIPOT_FORGET(a);
+        EQUIPOT_FORGET(gh);
       }
-      if (gw) {
-        EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) lane.store(gw + w_at + b * lanes<T>, gwv[b]);
-      }
+      if (with_gw) put(gwv, gw, true, lane);
     }
-    if (out) flush<NB, TAIL>(sum, out + g_at, g_stride, lane);
+    if (block.out) flush(sum, block.out + g_at + receiver, g_stride, fresh, lane);
   }
 
   // Sums over the vectors first, then couples: the sums by lanes of all paths and tiles meet in block.y_sum.
@@ -206,23 +237,32 @@ struct PathKernel {
   EQUIPOT_KERNEL static void gradient_y(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const Lanes<T, false> whole(0);
-    const int64_t h_stride = path.n_channels, h_at = path.h_start + k, w_at = path.w_start + k;
-    const int64_t g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
-    for (int e = 0; e < block.size; ++e) {
-      const T *h = block.h[e] + h_at, *a = block.a[e] + h_at, *w = block.w[e] + w_at, *c = block.c[e] + w_at, *g = block.g[e] + g_at;
-      V gv[D3][NB], wv[NB], cv[NB], y_sum[D2] = {};
+    const int64_t h_stride = path.n_channels, g_stride = path.out_stride;
+    const T *h_base = block.h + path.h_start + k, *a_base = block.a + path.h_start + k;
+    const T *w = block.w + path.w_start + k, *c = block.c + path.w_start + k;
+    const T* g_base = block.g + path.out_start + path.out_channel + k;
+    V gv[D3][NB];
+    int64_t receiver = -1;
+    for (int e = 0; e < block.size; ++e, w += block.w_stride, c += block.c_stride) {
+      if (block.receiver[e] != receiver) {
+        receiver = block.receiver[e];
+        load_rows(gv, g_base + receiver, g_stride, lane);
+      }
+      const T *h = h_base + block.sender[e], *a = a_base + (SECOND ? block.a_sender[e] : 0);
+      V wv[NB], cv[NB], y_sum[D2] = {};
       EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-        EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) gv[m3][b] = lane.load(g + m3 * g_stride + b * lanes<T>);
         wv[b] = lane.load(w + b * lanes<T>);
         if (SECOND) cv[b] = lane.load(c + b * lanes<T>);
       }
       EQUIPOT_UNROLL for (int m1 = 0; m1 < D1; ++m1) {
         V x[NB];
         EQUIPOT_UNROLL for (int b = 0; b < NB; ++b) {
-          const int64_t at = m1 * h_stride + b * lanes<T>;
-          x[b] = wv[b] * lane.load((SECOND ? a : h) + at);
-          if (SECOND) x[b] += cv[b] * lane.load(h + at);
+          x[b] = wv[b] * lane.load((SECOND ? a : h) + b * lanes<T>);
+          if (SECOND) x[b] += cv[b] * lane.load(h + b * lanes<T>);
         }
+        h += h_stride, a += h_stride;
+        EQUIPOT_FORGET(h);
+        EQUIPOT_FORGET(a);
         EQUIPOT_UNROLL for (int m3 = 0; m3 < D3; ++m3) {
           if (!pattern.on[m1][m3]) continue;
           V p = x[0] * gv[m3][0];

@@ -23,6 +23,26 @@ bool claim(std::vector<char>& used, int64_t start, int64_t n) {
   return true;
 }
 
+bool all(const std::vector<char>& used) {
+  return std::all_of(used.begin(), used.end(), [](char c) { return c != 0; });
+}
+
+// Marks the first path of every block of h. False, and none marked, if blocks overlap without being the same or leave numbers out.
+bool mark_first_of_h(equipot_plan& plan) {
+  std::vector<char> used(plan.h_dim, 0);
+  bool distinct = true;
+  for (size_t i = 0; i < plan.paths.size() && distinct; ++i) {
+    Path& p = plan.paths[i];
+    const Path* before = i ? &plan.paths[i - 1] : nullptr;
+    const bool same = before && before->h_start == p.h_start && before->l1 == p.l1 && before->n_channels == p.n_channels;
+    p.first_of_h = !same;
+    distinct = same || claim(used, p.h_start, p.d1() * p.n_channels);
+  }
+  if (distinct && all(used)) return true;
+  for (Path& p : plan.paths) p.first_of_h = false;
+  return false;
+}
+
 int fill(equipot_plan& plan, const equipot_path* paths, int64_t n_paths) {
   std::vector<char> w_used(plan.w_dim, 0), out_used(plan.out_dim, 0);
   for (int64_t i = 0; i < n_paths; ++i) {
@@ -43,10 +63,11 @@ int fill(equipot_plan& plan, const equipot_path* paths, int64_t n_paths) {
     plan.edge_work += (p.d1() * p.d3() + p.d1()) * p.n_channels;
     plan.paths.push_back(p);
   }
-  plan.weights_covered = std::all_of(w_used.begin(), w_used.end(), [](char c) { return c != 0; });
+  plan.w_covered = all(w_used), plan.out_covered = all(out_used);
   // blocks of h one after another: the rows of a block of edges stay in the cache while its paths run
   const auto order = [](const Path& p) { return std::make_tuple(p.h_start, p.l2, p.l3); };
   std::stable_sort(plan.paths.begin(), plan.paths.end(), [&](const Path& a, const Path& b) { return order(a) < order(b); });
+  plan.h_covered = mark_first_of_h(plan);
   plan.zeros.assign(std::max(plan.h_dim, plan.w_dim), 0.0);
   return EQUIPOT_OK;
 }
@@ -60,7 +81,7 @@ int equipot_plan_create(const equipot_path* paths, int64_t n_paths, int64_t l_ma
   if (std::max({h_dim, w_dim, out_dim}) > longest) return EQUIPOT_BAD_ARGUMENT;
   if (l_max < 0 || l_max > EQUIPOT_MAX_L) return EQUIPOT_BAD_PATH;
   try {
-    auto made = new equipot_plan{{}, h_dim, (l_max + 1) * (l_max + 1), w_dim, out_dim, 0, false, {}};
+    auto made = new equipot_plan{{}, h_dim, (l_max + 1) * (l_max + 1), w_dim, out_dim, 0, false, false, false, {}};
     int status = EQUIPOT_OUT_OF_MEMORY;
     try {
       status = fill(*made, paths, n_paths);

@@ -19,6 +19,7 @@ struct Path {
   int64_t n_channels, h_start, w_start, out_start, out_stride, out_channel;
   const Coefficient* coefficients;  // sorted by m1, m3, m2
   int64_t n_coefficients;
+  bool first_of_h;  // no path before it in the plan's order has this block of h
 
   int d1() const { return 2 * l1 + 1; }
   int d2() const { return 2 * l2 + 1; }
@@ -35,6 +36,7 @@ struct equipot_plan {
   std::vector<equipot::Path> paths;  // sorted by their blocks of h
   int64_t h_dim, y_dim, w_dim, out_dim;
   int64_t edge_work;          // multiplications of one forward edge, for the decision to use threads
-  bool weights_covered;       // every weight belongs to a path
+  // Every number of h, w or A belongs to a path, and the first path that has a block of h may overwrite its gradient: nothing need be cleared.
+  bool h_covered, w_covered, out_covered;
   std::vector<double> zeros;  // a row of zeros, long enough for h and w
 };

@@ -8,9 +8,13 @@ from equipot.math import Irreps
 
 
 def gate_input(irreps: Irreps, has_even_scalars: bool) -> Irreps:
-    """Irreps a gate needs to give `irreps`: one more scalar for every channel of l > 0, even if even scalars can be reached, else odd."""
-    n_gates = sum(b.mul for b in irreps if b.l)
-    return Irreps.parse(f"{irreps}+{n_gates}x0{'e' if has_even_scalars else 'o'}") if n_gates else irreps
+    """Irreps a gate needs to give `irreps`: one more scalar for every channel of l > 0, even if even scalars can be reached.
+
+    Otherwise the gates are odd, and what they multiply has the opposite parity of what comes out.
+    """
+    parity = 1 if has_even_scalars else -1
+    gated = tuple((b.mul, b.l, b.p * parity) for b in irreps if b.l)
+    return Irreps((*irreps.scalars, *gated, (sum(mul for mul, *_ in gated), 0, parity)))
 
 
 class Gate(nn.Module):
@@ -44,7 +48,7 @@ class Gate(nn.Module):
         for out in self.irreps:
             if out.l == 0:
                 continue
-            block = self.irreps_in.find(out.l, out.p)
+            block = self.irreps_in.find(out.l, out.p * self.gate_parity)
             x_nmk = x[:, block.start : block.stop].reshape(-1, out.dim, out.mul)
             parts.append((x_nmk * gates[:, None, first : first + out.mul]).reshape(-1, out.dim * out.mul))
             first += out.mul

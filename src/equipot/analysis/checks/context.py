@@ -85,8 +85,12 @@ class Context:
     @cached_property
     def crystals(self) -> list[Frame]:
         """Fully periodic structures: the user's, else a random triclinic one."""
-        own = [f for f in self._own if f.pbc.all() and f.volume > 1e-6]
-        return own or [probes.random_crystal(self.spec.elements, self.random("crystals"))]
+        return [f for f in self._own if f.pbc.all() and f.volume > 1e-6] or [self.random_crystal]
+
+    @cached_property
+    def random_crystal(self) -> Frame:
+        """A small triclinic cell of all elements."""
+        return probes.random_crystal(self.spec.elements, self.random("crystals"))
 
     @cached_property
     def structures(self) -> list[Frame]:

@@ -16,7 +16,7 @@ from equipot.analysis.checks.symmetry import name_of
 from equipot.data.frame import Frame
 
 TEMPERATURE = 300.0  # K
-MOST_STEPS, FEWEST_STEPS, SECONDS = 200, 20, 8.0
+MOST_STEPS, FEWEST_STEPS, SECONDS = 200, 12, 8.0
 RELAX_STEPS = 60
 SPREAD, RETURN = 2.0, 1e-4  # meV per atom, Å
 HOT = 10_000.0  # K: it has blown up

@@ -109,11 +109,11 @@ class Section:
         return grouped
 
 
-def number(value: float | None, digits: int = 3, unit: str = "") -> Cell:
+def number(value: float | None, digits: int = 3) -> Cell:
     """A number with so many significant figures, sorted by its value; nothing for None."""
     if value is None or math.isnan(value):
         return Cell("", float("-inf"), "dim")
-    return Cell(f"{significant(value, digits)}{unit}", float(value))
+    return Cell(significant(value, digits), float(value))
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -104,6 +104,9 @@ def _collect_folder(folder: Path, content: Content) -> None:
         content.sets += _predicted_sets(file)
     for file in sorted(p for p in folder.rglob(f"*{LOG_SUFFIX}") if p.is_file()):
         content.simulations.append(_simulation(file, folder))
+    for file in [folder / ERRORS, *folder.glob("predictions*")]:
+        if file.is_file() and (folder / MODEL).is_file() and file.stat().st_mtime < (folder / MODEL).stat().st_mtime:
+            content.missing.append(f"{file.name} is older than the model and may be of another one: evaluate again.")
     if (folder / LOG).is_file():
         content.warnings = _warnings(folder / LOG)
     if not (content.potential or content.metrics or content.errors or content.checks or content.simulations):

@@ -1,11 +1,14 @@
 """The section on errors: tables, parity plots, distributions, the worst frames."""
 
+from typing import Any
+
 import numpy as np
 from ase.data import chemical_symbols
 
 from equipot.analysis.report.blocks import Block, Cell, Section, Table, number
 from equipot.analysis.report.content import Content, PredictedSet
 from equipot.analysis.report.plots import histogram, parity
+from equipot.data.frame import Frame
 
 N_WORST = 10
 QUANTITIES = (
@@ -74,39 +77,37 @@ def _milli(value: float | None) -> Cell:
 
 
 def _parity_plots(content: Content) -> list[Block]:
-    energy, forces = [], []
+    energy = [(s.name, *_energies(content, s)) for s in content.sets if any(f.energy is not None for f in s.frames)]
+    forces = []
     for s in content.sets:
-        pairs = [(f, p) for f, p in zip(s.frames, s.predictions, strict=True) if f.energy is not None]
-        if pairs:
-            base = [_reference(content, f.numbers) for f, _ in pairs]
-            sizes = np.array([f.n_atoms for f, _ in pairs])
-            both = [
-                np.array(v) for v in zip(*((f.energy - b, p["energy"] - b) for (f, p), b in zip(pairs, base, strict=True)), strict=True)
-            ]
-            energy.append((s.name, both[0] / sizes, both[1] / sizes))
         reference, predicted, _ = _forces(s)
         if len(reference):
             forces.append((s.name, reference.ravel(), predicted.ravel()))
-    what = "E − Σ E0, eV per atom" if content.potential is not None else "eV per atom"
     thinned = [f"{len(s.frames)} of {s.n_all} structures of {s.name}" for s in content.sets if len(s.frames) < s.n_all]
-    caption = f"An even choice: {'; '.join(thinned)}." if thinned else ""
     plots: list[Block] = []
     if energy:
-        plots.append(parity("parity-energy", "Energies", energy, what, caption))
+        what = "E − Σ E0, eV per atom" if content.potential is not None else "eV per atom"
+        plots.append(parity("parity-energy", "Energies", energy, what, f"An even choice: {'; '.join(thinned)}." if thinned else ""))
     if forces:
         plots.append(parity("parity-forces", "Force components", forces, "eV/Å", "The worst components and an even choice of the others."))
     return plots
+
+
+def _energies(content: Content, s: PredictedSet) -> tuple[np.ndarray, np.ndarray]:
+    """Reference and predicted energies per atom of the labelled frames, less Σ E0 where the model is known."""
+    pairs = [(f, p) for f, p in zip(s.frames, s.predictions, strict=True) if f.energy is not None]
+    base = np.array([_reference(content, f.numbers) for f, _ in pairs])
+    sizes = np.array([f.n_atoms for f, _ in pairs])
+    return (np.array([f.energy for f, _ in pairs]) - base) / sizes, (np.array([p["energy"] for _, p in pairs]) - base) / sizes
 
 
 def _histograms(sets: list[PredictedSet]) -> list[Block]:
     plots: list[Block] = []
     energy = []
     for s in sets:
-        error = [
-            1000.0 * (p["energy"] - f.energy) / f.n_atoms for f, p in zip(s.frames, s.predictions, strict=True) if f.energy is not None
-        ]
-        if error:
-            energy.append((s.name, np.array(error)))
+        pairs = [(f, p) for f, p in zip(s.frames, s.predictions, strict=True) if f.energy is not None]
+        if pairs:
+            energy.append((s.name, np.array([1000.0 * (p["energy"] - f.energy) / f.n_atoms for f, p in pairs])))
     if energy:
         plots.append(histogram("errors-energy", "Energy errors by set", energy, "error, meV per atom"))
     for index, s in enumerate(sets):
@@ -119,28 +120,23 @@ def _histograms(sets: list[PredictedSet]) -> list[Block]:
 
 
 def _worst(sets: list[PredictedSet]) -> Table:
-    found = []
-    for s in sets:
-        for frame, prediction in zip(s.frames, s.predictions, strict=True):
-            if frame.forces is not None:
-                error = 1000.0 * np.linalg.norm(prediction["forces"] - frame.forces, axis=1)
-                atom = int(np.argmax(error))
-                where = f"atom {atom} ({chemical_symbols[frame.numbers[atom]]})"
-                found.append(
-                    (
-                        float(error[atom]),
-                        [
-                            s.name,
-                            frame.source.rpartition("/")[2],
-                            where,
-                            number(float(error[atom])),
-                            number(float(np.sqrt((error**2).mean() / 3))),
-                        ],
-                    )
-                )
-    found.sort(key=lambda pair: -pair[0])
+    rows = [
+        _frame_row(s.name, frame, 1000.0 * np.linalg.norm(prediction["forces"] - frame.forces, axis=1))
+        for s in sets
+        for frame, prediction in zip(s.frames, s.predictions, strict=True)
+        if frame.forces is not None
+    ]
+    rows.sort(key=lambda row: -row[3].sort)
     columns = ["set", "frame", "worst atom", "off by (meV/Å)", "frame RMSE (meV/Å)"]
-    return Table(columns, [row for _, row in found[:N_WORST]], "The frames with the worst forces, to be looked at.")
+    return Table(columns, rows[:N_WORST], "The frames with the worst forces, to be looked at.")
+
+
+def _frame_row(set_name: str, frame: Frame, error: np.ndarray) -> list[Any]:
+    """One frame by the lengths of its atoms' force errors (n,), meV/Å."""
+    atom = int(np.argmax(error))
+    where = f"atom {atom} ({chemical_symbols[frame.numbers[atom]]})"
+    rmse = float(np.sqrt((error**2).mean() / 3))
+    return [set_name, frame.source.rpartition("/")[2], where, number(float(error[atom])), number(rmse)]
 
 
 def _forces(s: PredictedSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

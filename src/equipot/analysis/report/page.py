@@ -16,7 +16,7 @@ PAPERS = {
     "nequip": "S. Batzner et al., E(3)-equivariant graph neural networks for data-efficient and accurate interatomic potentials, Nat. Commun. 13, 2453 (2022)",
     "mace": "I. Batatia et al., MACE: higher order equivariant message passing neural networks for fast and accurate force fields, NeurIPS 35 (2022)",
 }
-SPACE = "I. Batatia et al., The design space of E(3)-equivariant atom-centered interatomic potentials, Nat. Mach. Intell. 7, 56 (2025)"
+SPACE = "I. Batatia et al., The design space of E(3)-equivariant atom-centred interatomic potentials, Nat. Mach. Intell. 7, 56 (2025)"
 
 
 def render(content: Content) -> str:

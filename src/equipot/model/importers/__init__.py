@@ -18,7 +18,7 @@ __all__ = ["Bundle", "import_bundle", "read_bundle"]
 _PROGRAMS = {"gncs/botnet": (botnet_spec, botnet_weights), "nequip": (nequip_spec, nequip_weights), "mace-torch": (mace_spec, mace_weights)}
 
 
-def import_bundle(bundle: str | Path | Bundle) -> tuple[Potential, dict[str, Any]]:
+def import_bundle(bundle: str | Path | Bundle, backend: str = "auto") -> tuple[Potential, dict[str, Any]]:
     """The potential of a bundle, float64, and a report: where it comes from and what of it was left out because nothing reads it.
 
     Raises UserError, naming it, for anything that cannot be expressed: nothing is approximated.
@@ -32,7 +32,7 @@ def import_bundle(bundle: str | Path | Bundle) -> tuple[Potential, dict[str, Any
     spec_of, weights_of = program
     try:
         spec = spec_of(bundle)
-        potential = Potential(spec, dtype=torch.float64)
+        potential = Potential(spec, dtype=torch.float64, backend=backend)
         fill(potential, weights_of(bundle, spec))
     except UserError as error:
         if str(error).startswith(str(bundle.path)):

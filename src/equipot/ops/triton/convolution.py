@@ -23,6 +23,7 @@ from equipot.ops.triton.segments import partial_sums, segment_sums
 from equipot.ops.triton.source import TYPE_NAMES, load_module
 
 _WARPS = {"num_warps": 1}
+_FULL = 4096  # warps that keep a large GPU busy
 _keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan costs more than a small convolution
 
 
@@ -97,10 +98,12 @@ def double_backward_kernel(key: str, dtype: torch.dtype, given: Given, need: Nee
 def _forward(launch: Launch, h, y, w, sender, receiver_start, by_sender, sender_start, key: str) -> Tensor:
     plan = parse(key)
     h, y, w = _check(plan, sender, h=h, y=y, w=w)
-    out = h.new_empty(h.shape[0], plan.out_dim)
     kernel, slots = forward_kernel(key, h.dtype)
-    launch(kernel, (h.shape[0] * slots,), h, y, w, out, sender, receiver_start, h.shape[0], sender.shape[0], **_WARPS)
-    return out
+    split = _split(launch, h, slots)
+    out = h.new_empty(split, h.shape[0], plan.out_dim)
+    indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
+    launch(kernel, (h.shape[0] * slots * split,), h, y, w, out, *indices, **_WARPS)
+    return partial_sums(out, 0)
 
 
 def _backward(launch: Launch, g, h, y, w, sender, receiver_start, by_sender, sender_start, key: str, need) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,8 +111,9 @@ def _backward(launch: Launch, g, h, y, w, sender, receiver_start, by_sender, sen
     g, h, y, w = _check(plan, sender, g=g, h=h, y=y, w=w)
     kernel, slots = backward_kernel(key, h.dtype, need)
     dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
-    indices = (sender, receiver_start, h.shape[0], sender.shape[0])
-    launch(kernel, (h.shape[0] * slots,), g, h, y, w, dh, dy, dw, *indices, **_WARPS)
+    split = _split(launch, h, slots)
+    indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
+    launch(kernel, (h.shape[0] * slots * split,), g, h, y, w, dh, dy, dw, *indices, **_WARPS)
     return _finish(launch, dh, dy, dw, by_sender, sender_start)
 
 
@@ -120,11 +124,17 @@ def _double_backward(
     a, b, c, g, h, y, w = _check(plan, sender, a=a, b=b, c=c, g=g, h=h, y=y, w=w)
     kernel, slots = double_backward_kernel(key, h.dtype, given, need)
     dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
-    dg = torch.empty_like(g) if need.g else g.new_empty(0)
+    split = _split(launch, h, slots)
+    dg = g.new_empty(split, *g.shape) if need.g else g.new_empty(0)
     cotangents = [h if x is None else x for x in (a, b, c)]  # a kernel reads none that is not given
-    indices = (sender, receiver_start, h.shape[0], sender.shape[0])
-    launch(kernel, (h.shape[0] * slots,), *cotangents, g, h, y, w, dg, dh, dy, dw, *indices, **_WARPS)
-    return dg, *_finish(launch, dh, dy, dw, by_sender, sender_start)
+    indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
+    launch(kernel, (h.shape[0] * slots * split,), *cotangents, g, h, y, w, dg, dh, dy, dw, *indices, **_WARPS)
+    return partial_sums(dg, 0) if need.g else dg, *_finish(launch, dh, dy, dw, by_sender, sender_start)
+
+
+def _split(launch: Launch, h: Tensor, slots: int) -> int:
+    """Programs that share a receiver's edges: as many as fill the device with warps, 8 at most; one in traced code, which serves all sizes."""
+    return 1 if launch is launching.traced else max(1, min(8, _FULL // (h.shape[0] * slots)))
 
 
 def _edge_outputs(plan: KernelPlan, slots: int, need: Need, h: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,7 +150,7 @@ def _edge_outputs(plan: KernelPlan, slots: int, need: Need, h: Tensor, y: Tensor
 def _finish(launch: Launch, dh: Tensor, dy: Tensor, dw: Tensor, by_sender: Tensor, sender_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over each sender's edges, and over the programs that share an edge."""
     gh = segment_sums(launch, dh, by_sender, sender_start) if dh.dim() == 2 else dh
-    return gh, partial_sums(dy) if dy.dim() == 3 else dy, dw
+    return gh, partial_sums(dy, 1) if dy.dim() == 3 else dy, dw
 
 
 def _check(plan: KernelPlan, sender: Tensor, **named: Tensor | None) -> list[Tensor | None]:

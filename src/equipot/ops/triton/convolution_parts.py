@@ -5,6 +5,7 @@ Paths from one input block need only that block of h, so h, w and every result a
 numbers an edge, is read by each. (Cutting by output degree instead would read all of h in every part.)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -34,17 +35,45 @@ class KernelPath(NamedTuple):
         """m3, of the output."""
         return range(2 * self.l3 + 1)
 
-    def pairs(self, m3: int) -> list[tuple[int, list[tuple[int, float]]]]:
-        """Every m1 that couples to m3, each with its (component of Y, coefficient) list."""
+    @property
+    def y_start(self) -> int:
+        """First component of Y."""
+        return self.l2 * self.l2
+
+    def by_h(self, m3: int) -> list[tuple[int, list[tuple[int, float]]]]:
+        """Every m1 that couples to m3, each with its (m2, coefficient) list."""
         c = clebsch_gordan(self.l1, self.l2, self.l3)[:, :, m3]
-        first = self.l2 * self.l2
-        return [
-            (m1, [(first + m2, float(c[m1, m2])) for m2 in np.flatnonzero(c[m1]).tolist()]) for m1 in np.flatnonzero(c.any(axis=1)).tolist()
-        ]
+        return [(m1, [(m2, float(c[m1, m2])) for m2 in np.flatnonzero(c[m1]).tolist()]) for m1 in np.flatnonzero(c.any(axis=1)).tolist()]
 
     def out(self, m3: int) -> int:
         """Where component m3 begins in a row of the output."""
         return self.out_start + m3 * self.out_stride + self.out_channel
+
+
+@dataclass(frozen=True)
+class Group:
+    """The paths from one input block with one degree of Y, each with its number in the part."""
+
+    paths: tuple[tuple[int, KernelPath], ...]
+
+    @property
+    def h_start(self) -> int:
+        """Where the block begins."""
+        return self.paths[0][1].h_start
+
+    def pairs(self) -> Iterator[tuple[int, int, list[tuple[str, float]]]]:
+        """(m1, component of Y, [(name `path_m3`, coefficient)]) wherever there is a coefficient."""
+        l1, l2 = self.paths[0][1].l1, self.paths[0][1].l2
+        for m2 in range(2 * l2 + 1):
+            for m1 in range(2 * l1 + 1):
+                terms = [
+                    (f"{number}_{m3}", float(c[m1, m2, m3]))
+                    for number, p in self.paths
+                    for c in (clebsch_gordan(l1, l2, p.l3),)
+                    for m3 in np.flatnonzero(c[m1, m2]).tolist()
+                ]
+                if terms:
+                    yield m1, l2 * l2 + m2, terms
 
 
 @dataclass(frozen=True)
@@ -77,9 +106,6 @@ class Tuning(NamedTuple):
     channels: int  # C, per thread
     rows: int  # input blocks share a part while their output components are at most this many
     prefetch: bool = True  # read the next edge's sender early
-    stages: int = 0  # of Triton's own pipeline of loads; 0: none
-    stream: bool = False  # tell the cache that weights are used once
-    hoist: bool = True  # keep the receiver's row of g in registers
 
 
 @dataclass(frozen=True)
@@ -118,7 +144,13 @@ class Part:
     @cached_property
     def harmonics(self) -> list[int]:
         """Components of Y in use."""
-        return sorted({m for p in self.paths for m3 in p.components for _, terms in p.pairs(m3) for m, _ in terms})
+        return sorted({m for group in self.groups for _, m, _ in group.pairs()})
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """By input block and degree of Y."""
+        keys = sorted({(p.h_start, p.l2) for p in self.paths})
+        return [Group(tuple((n, p) for n, p in enumerate(self.paths) if (p.h_start, p.l2) == key)) for key in keys]
 
 
 @cache

@@ -1,21 +1,23 @@
 """Writes the Triton kernels of `edge_convolution` for one plan: forward, backward, double backward.
 
-A program (see `convolution_parts`) walks over one receiver's edges and keeps its sums in registers: nothing is added to memory, so no result
-depends on the order of programs. The gradient of h is written per edge and summed over the sender order by `segments`; that of Y is a sum over
-channels and parts, and is written per program.
+A program (see `convolution_parts`) walks over edges of one receiver and keeps its sums in registers: nothing is added to memory, so no result
+depends on the order of programs. Of a small graph several programs share a receiver's edges: `split` of them, whose sums over edges are added
+afterwards. The gradient of h is written per edge and summed over the sender order by `segments`; that of Y is a sum over channels and parts, and
+is written per program.
 
 In the generated text: h, y, w are the arguments, g the cotangent of the output, a, b, c the cotangents of the gradients of h, y, w; dh … dg are
-results. h{block}_{m1}, y{m}, g{path}_{m3} are components, one number per thread and channel (y: one number). `s` is a coupling Σ_m2 C[m1, m2, m3] Y[m2]
-and `v` the same of b; r and q are the weights w and c of one path. Coefficients are literals.
+results. h{block}_{m1}, y{m}, g{path}_{m3} are components, one number per thread and channel (y: one number); r and q are the weights w and c of a
+path. Coefficients are literals. A group is the paths from one block with one degree of Y; for each pair (m1, m2) of a group, x is a product of
+h and Y, and u the cotangent of that product, Σ_{path, m3} C[m1, m2, m3] r g: both are used as soon as they are made.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from equipot.ops.triton.convolution_parts import LANES, KernelPath, KernelPlan, Part, Tuning, make_parts
+from equipot.ops.triton.convolution_parts import Group, KernelPath, KernelPlan, Part, Tuning, make_parts
 from equipot.ops.triton.source import HEADER, Source, scaled, total
 
-_TAIL = "sender, receiver_start, n_atoms, n_edges"
+_TAIL = "sender, receiver_start, n_atoms, n_edges, n_split"
 
 
 class Need(NamedTuple):
@@ -36,17 +38,17 @@ class Given(NamedTuple):
 
 
 def forward_source(plan: KernelPlan, tuning: Tuning, dtype: str) -> str:
-    """out[i] = Σ_e w Σ C h Y."""
+    """out[i] = Σ_e w Σ C h Y, a row per split."""
     return _Forward(plan, tuning, dtype).text()
 
 
 def backward_source(plan: KernelPlan, tuning: Tuning, dtype: str, need: Need) -> str:
-    """Per edge: dh, dy (one row per program), dw."""
+    """Per edge: dh, dy (a row per program), dw."""
     return _Backward(plan, tuning, dtype, need).text()
 
 
 def double_backward_source(plan: KernelPlan, tuning: Tuning, dtype: str, given: Given, need: Need) -> str:
-    """The backward of the backward in one pass: dg per receiver; dh, dy, dw per edge."""
+    """The backward of the backward in one pass: dg per receiver, a row per split; dh, dy, dw per edge."""
     return _DoubleBackward(plan, tuning, dtype, given, need).text()
 
 
@@ -66,27 +68,27 @@ class _Kernel:
         for number, part in enumerate(self.parts):
             self._write_part(number, part)
         out = self.source
-        out.add('@triton.jit(do_not_specialize=["n_atoms", "n_edges"])')
+        out.add('@triton.jit(do_not_specialize=["n_atoms", "n_edges", "n_split"])')
         with out.block(f"def kernel({self.arguments}, {_TAIL}):"):
             out.add("program = tl.program_id(0)")
-            out.add(f"slot = program % {self.n_slots}")
-            out.add(f"i = (program // {self.n_slots}).to(tl.int64)")
+            out.add("slot = program // (n_atoms * n_split)")
+            out.add("split = program // n_atoms % n_split")
+            out.add("i = (program % n_atoms).to(tl.int64)")
             first = 0
             for number, part in enumerate(self.parts):
                 with out.block(f"if (slot >= {first}) & (slot < {first + part.n_programs}):"):
-                    out.add(f"part_{number}({self.arguments}, {_TAIL}, i, slot, slot - {first})")
+                    out.add(f"part_{number}({self.arguments}, {_TAIL}, i, split, slot, slot - {first})")
                 first += part.n_programs
         return f"{HEADER}\n\n{out.text()}"
 
     def _write_part(self, number: int, part: Part) -> None:
         out = self.source
         self.mask = f", mask=k < {part.n_channels}" if part.n_channels % part.width else ""
-        self.zero = f"tl.zeros([{LANES}, {part.channels}], {self.dtype})"
+        self.zero = f"tl.zeros([{part.width}], {self.dtype})"
         out.add("@triton.jit")
-        with out.block(f"def part_{number}({self.arguments}, {_TAIL}, i, slot, block):"):
-            threads = f"tl.arange(0, {LANES})[:, None] * {part.channels} + tl.arange(0, {part.channels})[None, :]"
-            out.add(f"k = block * {part.width} + {threads}")
-            out.add("begin = tl.load(receiver_start + i)")
+        with out.block(f"def part_{number}({self.arguments}, {_TAIL}, i, split, slot, block):"):
+            out.add(f"k = block * {part.width} + tl.arange(0, {part.width})")
+            out.add("begin = tl.load(receiver_start + i) + split")
             out.add("end = tl.load(receiver_start + i + 1)")
             self.write(part)
         out.add()
@@ -101,13 +103,12 @@ class _Kernel:
         out = self.source
         if self.tuning.prefetch:
             out.add("following = tl.load(sender + begin, mask=begin < end, other=0)")
-        pipeline = f", num_stages={self.tuning.stages}" if self.tuning.stages else ""
-        with out.block(f"for e in tl.range(begin, end{pipeline}):"):
+        with out.block("for e in range(begin, end, n_split):"):
             if self.tuning.prefetch:
-                out.add("s_e = following")
-                out.add("following = tl.load(sender + e + 1, mask=e + 1 < end, other=0)")
+                out.add("s = following")
+                out.add("following = tl.load(sender + e + n_split, mask=e + n_split < end, other=0)")
             else:
-                out.add("s_e = tl.load(sender + e)")
+                out.add("s = tl.load(sender + e)")
             body(part)
 
     def load(self, name: str, row: str, length: int, places: list[tuple[str, int]], mask: str) -> None:
@@ -119,28 +120,31 @@ class _Kernel:
     def load_features(self, part: Part, *names: str) -> None:
         """Rows of the sender."""
         for name in names:
-            self.load(name, "s_e", self.plan.h_dim, [(suffix, f"{place} + k") for suffix, place in part.h_rows], self.mask)
+            self.load(name, "s", self.plan.h_dim, [(suffix, f"{place} + k") for suffix, place in part.h_rows], self.mask)
 
     def load_harmonics(self, part: Part, *names: str) -> None:
         """Rows of the edge, the same for every channel."""
         for name in names:
             self.load(name, "e", self.plan.y_dim, [(str(m), m) for m in part.harmonics], "")
 
-    def load_cotangent(self, part: Part, now: bool) -> None:
-        """The receiver's row of g: once, or on each edge."""
-        if now == self.tuning.hoist:
-            self.load("g", "i", self.plan.out_dim, [(suffix, f"{place} + k") for suffix, place in part.out_rows], self.mask)
+    def load_cotangent(self, part: Part) -> None:
+        """The receiver's row of g, once."""
+        self.load("g", "i", self.plan.out_dim, [(suffix, f"{place} + k") for suffix, place in part.out_rows], self.mask)
 
     def load_weight(self, name: str, array: str, path: KernelPath) -> None:
         """One path's weights on the edge."""
-        once = ', eviction_policy="evict_first"' if self.tuning.stream else ""
-        self.source.add(f"{name} = tl.load({array} + e * {self.plan.w_dim} + {path.w_start} + k{self.mask}{once})")
+        self.source.add(f"{name} = tl.load({array} + e * {self.plan.w_dim} + {path.w_start} + k{self.mask})")
 
-    def store_output(self, part: Part, name: str, array: str) -> None:
-        """The receiver's row."""
-        self.source.add(f"{array}_row = {array} + i * {self.plan.out_dim} + k")
+    def zero_output(self, part: Part) -> None:
+        """The sums over edges."""
+        for suffix, _ in part.out_rows:
+            self.source.add(f"sum{suffix} = {self.zero}")
+
+    def store_output(self, part: Part, array: str) -> None:
+        """The receiver's row of this split."""
+        self.source.add(f"{array}_row = {array} + (split * n_atoms + i) * {self.plan.out_dim} + k")
         for suffix, place in part.out_rows:
-            self.source.add(f"tl.store({array}_row + {place}, {name}{suffix}{self.mask})")
+            self.source.add(f"tl.store({array}_row + {place}, sum{suffix}{self.mask})")
 
     def store_edge(self, part: Part, need: Need) -> None:
         """An edge's gradients of h and y; a component that nothing couples to is zero."""
@@ -161,7 +165,7 @@ class _Kernel:
     def zero_padding(self, part: Part, need: Need) -> None:
         """Edges past the last receiver's, the padding of a captured graph, get zeros: each receiver's programs write a share of them."""
         out = self.source
-        with out.block("for e in range(tl.load(receiver_start + n_atoms) + i, n_edges, n_atoms):"):
+        with out.block("for e in range(tl.load(receiver_start + n_atoms) + i * n_split + split, n_edges, n_atoms * n_split):"):
             out.clear()
             self.store_edge(part, need)
             for path in part.paths if need.w else ():
@@ -169,26 +173,14 @@ class _Kernel:
             if not any(need[:3]):
                 out.add("pass")
 
-    def add_to_harmonics(self, product: str, terms: list[tuple[int, float]], part: Part) -> None:
-        """dy += C Σ_channels product, over this thread's channels for now."""
-        self.source.add(f"z = tl.sum({product}, 1)")
-        for m, c in terms:
-            self.source.accumulate(f"dy{m}", scaled(c, "z"))
-
-
-def _coupling(name: str, terms: list[tuple[int, float]]) -> str:
-    """Σ_m2 C Y[m2] for one pair (m1, m3)."""
-    return total(scaled(c, f"{name}{m}") for m, c in terms)
-
 
 class _Forward(_Kernel):
     arguments = "h, y, w, result"
 
     def write(self, part: Part) -> None:
-        for suffix, _ in part.out_rows:
-            self.source.add(f"sum{suffix} = {self.zero}")
+        self.zero_output(part)
         self.walk(self._edge, part)
-        self.store_output(part, "sum", "result")
+        self.store_output(part, "result")
 
     def _edge(self, part: Part) -> None:
         self.load_features(part, "h")
@@ -196,8 +188,12 @@ class _Forward(_Kernel):
         for number, path in enumerate(part.paths):
             self.load_weight("r", "w", path)
             for m3 in path.components:
-                coupled = " + ".join(f"{_coupling('y', terms)} * h{path.h_start}_{m1}" for m1, terms in path.pairs(m3))
-                self.source.add(f"sum{number}_{m3} += r * ({coupled})")
+                pairs = (f"{_sum(c, 'y', path.y_start)} * h{path.h_start}_{m1}" for m1, c in path.by_h(m3))
+                self.source.add(f"sum{number}_{m3} += r * ({' + '.join(pairs)})")
+
+
+def _sum(terms: list[tuple[int, float]], name: str, first: int = 0) -> str:
+    return total(scaled(c, f"{name}{first + m}") for m, c in terms)
 
 
 class _Backward(_Kernel):
@@ -208,42 +204,57 @@ class _Backward(_Kernel):
         self.need = need
 
     def write(self, part: Part) -> None:
-        self.load_cotangent(part, True)
+        self.load_cotangent(part)
         self.walk(self._edge, part)
         self.zero_padding(part, self.need)
 
     def _edge(self, part: Part) -> None:
         self.source.clear()
-        self.load_cotangent(part, False)
         self.load_features(part, "h")
         self.load_harmonics(part, "y")
-        for number, path in enumerate(part.paths):
-            self._path(number, path, part)
+        for group in part.groups:
+            self._group(group)
         self.store_edge(part, self.need)
 
-    def _path(self, number: int, path: KernelPath, part: Part) -> None:
+    def _group(self, group: Group) -> None:
         out, need = self.source, self.need
-        self.load_weight("r", "w", path)
-        for m3 in path.components:
-            out.add(f"f = r * g{number}_{m3}")
-            for m1, terms in path.pairs(m3):
-                out.add(f"s = {_coupling('y', terms)}")
-                if need.h:
-                    out.accumulate(f"dh{path.h_start}_{m1}", "s * f")
-                if need.w:
-                    out.accumulate("t", f"s * h{path.h_start}_{m1}")
-                if need.y:
-                    self.add_to_harmonics(f"h{path.h_start}_{m1} * f", terms, part)
+        for number, path in group.paths:
+            self.load_weight("r", "w", path)
+            for m3 in path.components if need.h or need.y else ():
+                out.add(f"f{number}_{m3} = r * g{number}_{m3}")
+        for m1, m2, terms in group.pairs():
+            h, y = f"h{group.h_start}_{m1}", f"y{m2}"
             if need.w:
-                out.accumulate("dw_e", f"g{number}_{m3} * t")
-                out.forget("t")
-        if need.w:
-            out.add(f"tl.store(dw + e * {self.plan.w_dim} + {path.w_start} + k, dw_e{self.mask})")
-            out.forget("dw_e")
+                out.add(f"x = {h} * {y}")
+                _spread(out, "t", "x", terms)
+            if need.h or need.y:
+                out.add(f"u = {_gather('f', terms)}")
+            if need.h:
+                out.accumulate(f"d{h}", f"u * {y}")
+            if need.y:
+                out.accumulate(f"d{y}", f"u * {h}")
+        for number, path in group.paths if need.w else ():
+            value = " + ".join(f"g{number}_{m3} * t{number}_{m3}" for m3 in path.components)
+            out.add(f"tl.store(dw + e * {self.plan.w_dim} + {path.w_start} + k, {value}{self.mask})")
+
+
+def _spread(out: Source, name: str, value: str, terms: list[tuple[str, float]]) -> None:
+    """Adds C · value to `name` of every (path, m3) that it couples to."""
+    for suffix, c in terms:
+        out.accumulate(f"{name}{suffix}", scaled(c, value))
+
+
+def _gather(name: str, terms: list[tuple[str, float]]) -> str:
+    """Σ C · `name` over every (path, m3)."""
+    return " + ".join(scaled(c, f"{name}{suffix}") for suffix, c in terms)
 
 
 class _DoubleBackward(_Kernel):
-    """d⟨a, gh⟩ + ⟨b, gy⟩ + ⟨c, gw⟩ with gh, gy, gw the backward's results: every term of each result is a term of the forward or backward."""
+    """The backward of ⟨a, gh⟩ + ⟨b, gy⟩ + ⟨c, gw⟩ with gh, gy, gw the backward's results.
+
+    With x = h Y and z = a Y + h b:  dg = Σ_e r C z + q C x,  dw = Σ g C z;  with u and v the cotangents of x from r g and q g:
+    dh = v Y + u b,  dY = v h + u a.
+    """
 
     arguments = "a, b, c, g, h, y, w, dg, dh, dy, dw"
 
@@ -252,67 +263,75 @@ class _DoubleBackward(_Kernel):
         self.given, self.need = given, need
 
     def write(self, part: Part) -> None:
-        self.load_cotangent(part, True)
-        for suffix, _ in part.out_rows if self.need.g else ():
-            self.source.add(f"sum{suffix} = {self.zero}")
+        self.load_cotangent(part)
+        if self.need.g:
+            self.zero_output(part)
         self.walk(self._edge, part)
         if self.need.g:
-            self.store_output(part, "sum", "dg")
+            self.store_output(part, "dg")
         self.zero_padding(part, self.need)
 
     def _edge(self, part: Part) -> None:
         self.source.clear()
-        self.load_cotangent(part, False)
         self.load_features(part, *(["h", "a"] if self.given.a else ["h"]))
         self.load_harmonics(part, *(["y", "b"] if self.given.b else ["y"]))
-        for number, path in enumerate(part.paths):
-            self._path(number, path, part)
+        for group in part.groups:
+            self._group(group)
         self.store_edge(part, self.need)
 
-    def _path(self, number: int, path: KernelPath, part: Part) -> None:
+    def _group(self, group: Group) -> None:
         out = self.source
-        self.load_weight("r", "w", path)
-        if self.given.c:
-            self.load_weight("q", "c", path)
-        for m3 in path.components:
-            self._component(number, path, m3, part)
-        if self.need.w:
-            value = "dw_e" if out.defined("dw_e") else self.zero
-            out.add(f"tl.store(dw + e * {self.plan.w_dim} + {path.w_start} + k, {value}{self.mask})")
-            out.forget("dw_e")
+        for number, path in group.paths:
+            self.load_weight(f"r{number}", "w", path)
+            if self.given.c:
+                self.load_weight(f"q{number}", "c", path)
+            for m3 in path.components if self.need.h or self.need.y else ():
+                out.add(f"f{number}_{m3} = r{number} * g{number}_{m3}")
+                if self.given.c:
+                    out.add(f"o{number}_{m3} = q{number} * g{number}_{m3}")
+        for m1, m2, terms in group.pairs():
+            self._products(group.h_start, m1, m2, terms)
+            self._cotangents(f"{group.h_start}_{m1}", m2, terms)
+        for number, path in group.paths:
+            self._finish(number, path)
 
-    def _component(self, number: int, path: KernelPath, m3: int, part: Part) -> None:
-        """t = T(a, Y) + T(h, b) and u = T(h, Y), with T the coupling; f = r g, o = q g."""
+    def _products(self, block: int, m1: int, m2: int, terms: list[tuple[str, float]]) -> None:
+        """x and z, into p… and t…, the couplings of each."""
         out, given, need = self.source, self.given, self.need
-        out.add(f"f = r * g{number}_{m3}")
-        if given.c:
-            out.add(f"o = q * g{number}_{m3}")
-        for m1, terms in path.pairs(m3):
-            self._pair(f"{path.h_start}_{m1}", terms, part)
-        if out.defined("t") and need.g:
-            out.add(f"sum{number}_{m3} += r * t")
-        if out.defined("t") and need.w:
-            out.accumulate("dw_e", f"g{number}_{m3} * t")
-        if out.defined("u"):
-            out.add(f"sum{number}_{m3} += q * u")
-        out.forget("t", "u")
-
-    def _pair(self, row: str, terms: list[tuple[int, float]], part: Part) -> None:
-        out, given, need = self.source, self.given, self.need
-        out.add(f"s = {_coupling('y', terms)}")
-        if given.b:
-            out.add(f"v = {_coupling('b', terms)}")
-        if need.g or need.w:
-            if given.a:
-                out.accumulate("t", f"s * a{row}")
-            if given.b:
-                out.accumulate("t", f"v * h{row}")
         if need.g and given.c:
-            out.accumulate("u", f"s * h{row}")
-        if need.h and given.c:
-            out.accumulate(f"dh{row}", "s * o")
-        if need.h and given.b:
-            out.accumulate(f"dh{row}", "v * f")
-        products = [f"h{row} * o"] * given.c + [f"a{row} * f"] * given.a
-        if need.y and products:
-            self.add_to_harmonics(" + ".join(products), terms, part)
+            out.add(f"x = h{block}_{m1} * y{m2}")
+            _spread(out, "p", "x", terms)
+        products = [f"a{block}_{m1} * y{m2}"] * given.a + [f"h{block}_{m1} * b{m2}"] * given.b
+        if (need.g or need.w) and products:
+            out.add(f"z = {' + '.join(products)}")
+            _spread(out, "t", "z", terms)
+
+    def _cotangents(self, row: str, m2: int, terms: list[tuple[str, float]]) -> None:
+        """u and v, into dh and dy."""
+        out, given, need = self.source, self.given, self.need
+        if (need.h and given.b) or (need.y and given.a):
+            out.add(f"u = {_gather('f', terms)}")
+        if given.c and (need.h or need.y):
+            out.add(f"v = {_gather('o', terms)}")
+        for wanted, is_given, target, value in (
+            (need.h, given.c, f"dh{row}", f"v * y{m2}"),
+            (need.h, given.b, f"dh{row}", f"u * b{m2}"),
+            (need.y, given.c, f"dy{m2}", f"v * h{row}"),
+            (need.y, given.a, f"dy{m2}", f"u * a{row}"),
+        ):
+            if wanted and is_given:
+                out.accumulate(target, value)
+
+    def _finish(self, number: int, path: KernelPath) -> None:
+        """A path's part of dg, and its dw."""
+        out, need = self.source, self.need
+        for m3 in path.components:
+            suffix = f"{number}_{m3}"
+            if need.g and out.defined(f"t{suffix}"):
+                out.add(f"sum{suffix} += r{number} * t{suffix}")
+            if need.g and out.defined(f"p{suffix}"):
+                out.add(f"sum{suffix} += q{number} * p{suffix}")
+        if need.w:
+            terms = [f"g{number}_{m3} * t{number}_{m3}" for m3 in path.components if out.defined(f"t{number}_{m3}")]
+            value = " + ".join(terms) or self.zero
+            out.add(f"tl.store(dw + e * {self.plan.w_dim} + {path.w_start} + k, {value}{self.mask})")

@@ -68,6 +68,6 @@ def element_sums(launch: Launch, rows: Tensor, element: Tensor, n_elements: int)
     return result.sum(0)
 
 
-def partial_sums(parts: Tensor) -> Tensor:
-    """Sum over the middle axis of (E, slots, width); what is there if there is one slot."""
-    return parts.squeeze(1) if parts.shape[1] == 1 else torch.sum(parts, 1)
+def partial_sums(parts: Tensor, axis: int) -> Tensor:
+    """The sum over an axis; what is there if it is one long."""
+    return parts.squeeze(axis) if parts.shape[axis] == 1 else torch.sum(parts, axis)
