@@ -20,13 +20,13 @@ def run(*words):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A quick demo that trained for a few seconds."""
+    """A quick demo that trained for a few hundred updates."""
     folder = tmp_path_factory.mktemp("demo") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             demo,
             "QUICK",
-            demo.Scale({"n_layers": 1, "l_max": 1, "n_channels": 4}, "00:00:03", demo.SHORT_TEST, demo.SHORT_HOT, (100, 100), (1.0, 1.0)),
+            demo.Scale({"n_layers": 2, "l_max": 1, "n_channels": 8}, "max_updates: 1000", demo.SHORT_TEST, demo.SHORT_HOT, (100, 100), (1.0, 1.0)),
         )
         yield folder, run("--quick", "--out", folder), patch
 

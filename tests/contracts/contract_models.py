@@ -36,17 +36,20 @@ def _points() -> dict[str, ModelSpec]:
     linear = botnet(n_layers=2, parity="natural", **L2)
     first, second = linear.layers
     base = RadialBasisSpec(n=5)
+    gated = nequip(n_layers=4, **L2)
+    odd = ("3x0e+2x1o", "2x1e+1x2o", "2x1o+1x1e", "4x0e")  # from 1e and 2o no even scalar can be reached: the third layer's gates are odd
     return {
         "nequip": nequip(n_layers=3, **L2),
-        "nequip both parities": nequip(n_layers=3, parity="both", **L2),
+        "nequip both parities": nequip(n_layers=4, parity="both", **L2),
+        "odd gates": replace(gated, layers=tuple(replace(layer, irreps=i) for layer, i in zip(gated.layers, odd, strict=True))),
         "nequip per element and shift": changed(
             nequip(n_layers=2, shift="mean", **L2),
             {"normaliser": NormaliserSpec(kind="sqrt", place="before", per="sender", value=(3.0, 7.0))},
         ),
-        "nequip_linear": nequip_linear(n_layers=3, **L2),
+        "nequip_linear": nequip_linear(n_layers=4, **L2),
         "nequip_linear without self-connection": changed(nequip_linear(n_layers=2, **L2), {"self_connection": "none"}),
-        "botnet": botnet(n_layers=3, **L2),
-        "botnet radial by element": botnet(n_layers=3, radial="element", **L2),
+        "botnet": botnet(n_layers=4, **L2),
+        "botnet radial by element": botnet(n_layers=4, radial="element", **L2),
         "botnet shift": botnet(n_layers=2, shift="mean", **L2),
         "botnet selectors": changed(botnet(n_layers=2, **L2), {"self_connection": "selector"}),
         "botnet plain residual": changed(botnet(n_layers=2, **L2), {"self_connection": "residual"}),
@@ -93,12 +96,15 @@ def complete(spec: ModelSpec, e0: tuple[float, ...] = (0.0, 0.0), scale: float =
 
 
 def potential_of(spec: ModelSpec, seed: int = 1, dtype: torch.dtype = torch.float64, backend: str = "auto", **energy) -> Potential:
-    """An untrained potential whose forces are about 1 eV/Å on the cluster, by its scale and, where orders are weak, by larger weights."""
+    """An untrained potential whose forces are about 1 eV/Å on the cluster: by larger weights, so that high orders are seen, then by its scale."""
     potential = Potential(complete(spec, **energy), dtype=dtype, seed=seed, backend=backend).eval()
     with torch.no_grad():
-        for layer in potential.layers:
-            layer.linear.weight.mul_(2.0)
-        size = float(predict(potential, cluster_graph(potential)).forces.square().mean().sqrt())
+        for _ in range(16):
+            size = float(predict(potential, cluster_graph(potential)).forces.square().mean().sqrt())
+            if size > 0.3:
+                break
+            for layer in potential.layers:
+                layer.linear.weight.mul_(1.5)
         potential.scale.div_(size)
     return potential
 

@@ -1,18 +1,20 @@
 """Modules against e3nn with the same raw weights: what fixes fan-in, second moments and the order of channels of every saved model."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from e3nn import nn as e3nn_nn
 from e3nn import o3
 
 from equipot.math import Irreps, clebsch_gordan, transform_features
-from equipot.model.build import embedding_table
+from equipot.model import Potential
 from equipot.nn.gate import Gate
 from equipot.nn.linear import ElementLinear, IrrepsLinear
 from equipot.nn.perceptron import Perceptron
 from equipot.ops.registry import REFERENCE
 from equipot.presets import botnet
-from equipot.spec import with_elements
+from equipot.spec import EnergySpec
 
 EXACT = 1e-12
 
@@ -74,12 +76,14 @@ def element_linear_is_e3nn() -> None:
 
 def embedding_is_e3nn() -> None:
     """o3.Linear of one-hot elements: W/√n_elements."""
-    spec = with_elements(botnet(n_layers=1, n_channels=5), (1, 6, 8))
-    table, scale = in_float64(embedding_table, spec)
+    spec = botnet(n_layers=1, n_channels=5)
+    (layer,) = spec.layers
+    layer = replace(layer, normaliser=replace(layer.normaliser, value=5.0))
+    potential = Potential(replace(spec, elements=(1, 6, 8), layers=(layer,), energy=EnergySpec(e0=0.0, scale=1.0)), dtype=torch.float64)
     theirs = in_float64(o3.Linear, "3x0e", "5x0e")
     with torch.no_grad():
-        theirs.weight.copy_(table.reshape(-1))
-    same(table * scale, theirs(torch.eye(3, dtype=torch.float64)))
+        theirs.weight.copy_(potential.embedding.reshape(-1))
+    same(potential.embedding * potential._embedding_scale, theirs(torch.eye(3, dtype=torch.float64)))
 
 
 def perceptron_is_e3nn() -> None:

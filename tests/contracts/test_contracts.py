@@ -6,6 +6,8 @@ import pytest
 from contract_checks import CHECKS
 from contract_models import POINTS, potential_of
 
+from equipot.spec import layer_features
+
 
 @cache
 def potential(point: str):
@@ -16,3 +18,10 @@ def potential(point: str):
 @pytest.mark.parametrize("point", POINTS)
 def test_contract(point, check):
     check(potential(point))
+
+
+@pytest.mark.parametrize("point", ["nequip both parities", "nequip_linear", "botnet", "botnet radial by element"])
+def test_both_parities_are_there_to_be_seen(point):
+    """Features of l = 1 and l = 2 with the parity harmonics do not have, read by what follows."""
+    found = {block.irrep for irreps in layer_features(POINTS[point]) for block in irreps}
+    assert {(1, 1), (1, -1), (2, 1), (2, -1)} <= found

@@ -11,6 +11,15 @@ from equipot.ops.plan import plan_convolution
 o3 = pytest.importorskip("e3nn.o3")
 
 
+@pytest.fixture(autouse=True)
+def in_float64():
+    """e3nn keeps its couplings in the default type of the moment they are made."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("backend", ["reference", "auto"])
 @pytest.mark.parametrize(("parity", "l"), [("natural", 2), ("both", 2), ("natural", 3)])
 def test_equal_to_e3nn(parity, l, backend):

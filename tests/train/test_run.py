@@ -54,9 +54,9 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_tiny_set_is_learned(make_config):
     frames = crystals(6)
-    config = make_config(
-        frames, data={"validation": 0}, train={"max_epochs": 150, "batch_size": 3, "learning_rate": 0.02, "checkpoint_seconds": 60.0}
-    )
+    loss = {"energy": 10.0, "forces": 10.0}
+    schedule = {"max_epochs": 200, "batch_size": 3, "learning_rate": 0.02, "checkpoint_seconds": 60.0}
+    config = make_config(frames, loss=loss, data={"validation": 0}, train=schedule)
     train(config)
     table = rows(Path(config.out))
     first, last = float(table[0]["train_forces_rmse_meV_A"]), float(table[-1]["train_forces_rmse_meV_A"])

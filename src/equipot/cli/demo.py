@@ -27,8 +27,8 @@ data:
   validation: 30
   n_train: 100
   isolated_atoms: equipot:ethanol_isolated_atoms
-loss: {{energy: 1.0, forces: 100.0}}
-train: {{max_time: "{max_time}", max_epochs: 100000, batch_size: 5, learning_rate: 0.01}}
+loss: {{energy: 1.0, forces: 10.0}}
+train: {{{budget}, max_epochs: 100000, batch_size: 5, learning_rate: 0.01}}
 out: {out}
 """
 TEMPERATURE = 300.0  # K
@@ -40,15 +40,15 @@ class Scale:
     """How much the demo does."""
 
     model: dict[str, int]
-    max_time: str
+    budget: str  # of the training; the quick one counts updates, so that a busy machine gives the same model
     test: str
     hot: str
     most_steps: tuple[int, int]  # Langevin, NVE
     seconds: tuple[float, float]  # that they may take
 
 
-FULL = Scale({"n_layers": 3, "l_max": 2, "n_channels": 32}, "00:07:00", TEST, HOT, (10_000, 4_000), (90.0, 40.0))
-QUICK = Scale({"n_layers": 2, "l_max": 1, "n_channels": 8}, "00:00:15", SHORT_TEST, SHORT_HOT, (200, 100), (10.0, 10.0))
+FULL = Scale({"n_layers": 3, "l_max": 2, "n_channels": 32}, 'max_time: "00:07:00"', TEST, HOT, (10_000, 4_000), (90.0, 40.0))
+QUICK = Scale({"n_layers": 2, "l_max": 1, "n_channels": 8}, "max_updates: 1000", SHORT_TEST, SHORT_HOT, (200, 100), (10.0, 10.0))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Plan:
 
     def prepare(self, name: str) -> None:
         """The configuration in the folder; raises UserError where it is another demo's."""
-        text = CONFIG.format(name=name, learn=LEARN, max_time=self.scale.max_time, out=json.dumps(str(self.out)), **self.scale.model)
+        text = CONFIG.format(name=name, learn=LEARN, budget=self.scale.budget, out=json.dumps(str(self.out)), **self.scale.model)
         if self.config.is_file() and self.config.read_text(encoding="utf-8") != text:
             raise UserError(f"{self.out}: holds another demo (quick, or of another version): --force replaces it, or give another --out")
         self.out.mkdir(parents=True, exist_ok=True)

@@ -127,13 +127,14 @@ EQUIPOT_INLINE void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
   }
 }
 
-// Asks for the path's columns of `size` rows of x: the cache's own look-ahead does not see a block's short pieces of long rows.
+// Asks the second-level cache for x[begin … end): row after row, which the kernels, path after path, would fetch in short pieces.
 template <class T>
-EQUIPOT_INLINE void prefetch(const T* x, int64_t stride, int64_t n_columns, int size) {
-  constexpr int64_t line = 64 / sizeof(T);
-  for (int e = 0; e < size; ++e, x += stride)
-    for (int64_t k = 0; k < n_columns; k += line) __builtin_prefetch(x + k);
+EQUIPOT_INLINE void prefetch(const T* x, int64_t begin, int64_t end) {
+  for (int64_t k = begin; k < end; k += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(x + k, 0, 2);
 }
+
+// Bytes of rows of edges beyond which they are fetched ahead and gw is written past the caches.
+constexpr int64_t far_bytes = 8 << 20;
 
 // The edges of receivers first <= i < last: `kernel` (if not null) and, if gy is wanted, `gradient_y` of every path of every block.
 // SECOND: the double backward, which needs N = C b too.
@@ -146,8 +147,9 @@ void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kern
   if (job.out)
     for (int64_t i = first; i < last; ++i)
       if (!plan.out_covered || start[i] == start[i + 1]) clear(job.out + i * plan.out_dim, plan.out_dim);
-  // rows of weights that no longer fit in the second-level cache
-  const bool far = job.edges->n_edges * plan.w_dim * static_cast<int64_t>(sizeof(T)) > (1 << 20);
+  const int64_t n_paths = static_cast<int64_t>(plan.paths.size());
+  const int64_t n_rows = 1 + (job.c != nullptr) + (job.gw != nullptr);
+  const bool far = job.edges->n_edges * plan.w_dim * n_rows * static_cast<int64_t>(sizeof(T)) > far_bytes;
   int64_t receiver = first;
   for (int64_t edge = start[first]; edge < end; edge += block_edges) {
     const int size = end - edge < block_edges ? static_cast<int>(end - edge) : block_edges;
@@ -157,11 +159,14 @@ void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kern
     if (job.gw && !plan.w_covered) clear(job.gw + edge * plan.w_dim, size * plan.w_dim);
     if (job.gy) std::memset(block.y_sum, 0, sizeof block.y_sum[0] * plan.y_dim);
     const int64_t next = edge + block_edges, rest = job.edges->n_edges - next;
-    const int n_next = !far ? 0 : rest < block_edges ? static_cast<int>(rest) : block_edges;
+    const int64_t ahead = !far || rest <= 0 ? 0 : (rest < block_edges ? rest : block_edges) * plan.w_dim;
+    int64_t part = 0;
     for (const Path& path : plan.paths) {
-      prefetch(job.w + next * plan.w_dim + path.w_start, plan.w_dim, path.n_channels, n_next);
-      if (job.c) prefetch(job.c + next * plan.w_dim + path.w_start, plan.w_dim, path.n_channels, n_next);
-      if (job.gw) prefetch(job.gw + next * plan.w_dim + path.w_start, plan.w_dim, path.n_channels, n_next);
+      const int64_t from = ahead * part / n_paths, to = ahead * (part + 1) / n_paths;
+      ++part;
+      prefetch(job.w + next * plan.w_dim, from, to);
+      if (job.c) prefetch(job.c + next * plan.w_dim, from, to);
+      if (job.gw) prefetch(job.gw + next * plan.w_dim, from, to);
       couple<T>(path, block.y, block.m);
       if (SECOND && job.b) couple<T>(path, block.b, block.n);
       if (SECOND && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());

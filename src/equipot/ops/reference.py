@@ -83,13 +83,13 @@ def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Ten
     Args: a (N, irreps_in.dim); weight (n_weights, K), or (n_elements, n_weights, K) with species (N,). Returns (N, irreps_out.dim).
     """
     n, k = a.shape[0], plan.n_channels
-    a_nmk = a.reshape(n, -1, k)
+    a_nmk = a.reshape(n, plan.irreps_in.dim // k, k)
     w = weight if species is None else weight[species]
     blocks = [a.new_zeros(n, b.dim, k) for b in plan.irreps_out]
     for term in plan.terms:
         rows = slice(term.w_start, term.w_start + term.coefficients.shape[1])
         blocks[term.out] = blocks[term.out] + _product_term(a_nmk, w[..., rows, :], term)
-    return torch.cat([b.reshape(n, -1) for b in blocks], dim=1)
+    return torch.cat([b.flatten(1) for b in blocks], dim=1)
 
 
 def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm) -> Tensor:
@@ -99,7 +99,7 @@ def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm) -> Tensor:
     for factor in range(1, term.monomials.shape[1]):
         monomials = monomials * a_nmk[:, torch.from_numpy(term.monomials[:, factor])]
     c = torch.as_tensor(term.coefficients.reshape(-1, n_monomials), dtype=a_nmk.dtype, device=a_nmk.device)
-    return ((c @ monomials).reshape(-1, dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
+    return ((c @ monomials).reshape(a_nmk.shape[0], dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
 
 
 def n_linear_weights(irreps_in: Irreps, irreps_out: Irreps) -> int:

@@ -110,7 +110,7 @@ class LossConfig(Section):
 
     energy: NotNegative = 1.0
     """weight of the error of the energy per atom"""
-    forces: NotNegative = 100.0
+    forces: NotNegative = 10.0
     """weight of the error of the force components"""
     stress: NotNegative = 0.0
     """weight of the error of the stress components"""

@@ -36,9 +36,9 @@ data:
   # units: {energy: eV, length: angstrom}               # units of the files, where they are others
 loss:
   energy: 1.0          # of the energy per atom
-  forces: 100.0        # of the force components
+  forces: 10.0         # of the force components
   stress: 0.0          # of the stress; above 0 where the data have it
-  # schedule: [{from_fraction: 0.75, energy: 100.0}]    # later weights
+  # schedule: [{from_fraction: 0.8, energy: 10.0}]    # later weights
 train:
   max_time: "01:00:00"  # the learning rate anneals to the end of this, or of max_epochs
   max_epochs: 2000

@@ -106,6 +106,7 @@ class Tuning(NamedTuple):
     channels: int  # C, per thread
     rows: int  # input blocks share a part while their output components are at most this many
     prefetch: bool = True  # read the next edge's sender early
+    cuts: int = 1  # parts that share a block, each with some degrees of Y
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Part:
 
     paths: tuple[KernelPath, ...]
     channels: int  # C
+    cut: int = 0  # which of the parts that share its blocks
 
     @property
     def n_channels(self) -> int:
@@ -155,7 +157,7 @@ class Part:
 
 @cache
 def make_parts(plan: KernelPlan, tuning: Tuning) -> tuple[Part, ...]:
-    """Input blocks in order, put together while their channels agree and their outputs stay few."""
+    """Input blocks in order, put together while their channels agree and their outputs stay few; then cut."""
     parts: list[list[KernelPath]] = []
     for start in sorted({p.h_start for p in plan.paths}):
         block = [p for p in plan.paths if p.h_start == start]
@@ -163,7 +165,21 @@ def make_parts(plan: KernelPlan, tuning: Tuning) -> tuple[Part, ...]:
             parts[-1] += block
         else:
             parts.append(block)
-    return tuple(Part(tuple(paths), _channels(paths[0].n_channels, tuning.channels)) for paths in parts)
+    channels = [_channels(paths[0].n_channels, tuning.channels) for paths in parts]
+    cuts = [(_cut(paths, tuning.cuts), c) for paths, c in zip(parts, channels, strict=True)]
+    return tuple(Part(tuple(piece), c, number) for pieces, c in cuts for number, piece in enumerate(pieces))
+
+
+def _cut(paths: list[KernelPath], cuts: int) -> list[list[KernelPath]]:
+    """Pieces of about the same work, each with all paths of some degrees of Y; the largest first."""
+    pieces: list[list[KernelPath]] = [[] for _ in range(cuts)]
+    for l2 in sorted({p.l2 for p in paths}, key=lambda l2: -_terms([p for p in paths if p.l2 == l2])):
+        min(pieces, key=_terms).extend(p for p in paths if p.l2 == l2)
+    return pieces
+
+
+def _terms(paths: list[KernelPath]) -> int:
+    return sum(int(np.count_nonzero(clebsch_gordan(p.l1, p.l2, p.l3))) for p in paths)
 
 
 def n_slots(plan: KernelPlan, tuning: Tuning) -> int:

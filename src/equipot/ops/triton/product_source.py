@@ -22,7 +22,7 @@ from equipot.ops.triton.polynomial import Statement, bar, dot, reverse, tangent,
 from equipot.ops.triton.source import HEADER, Source, scaled
 
 LANES = 32
-_MOST_COEFFICIENTS = 6000  # beyond, a kernel would take minutes to compile
+_CHUNK = 800  # statements of a function; the time to compile one grows with the cube
 
 
 class ProductNeed(NamedTuple):
@@ -117,6 +117,17 @@ def _kind(name: str) -> str:
     return name.rstrip("0123456789")
 
 
+def _chunks(program: list[list[Statement]]) -> Iterator[list[list[Statement]]]:
+    """Groups in order, put together up to `_CHUNK` statements."""
+    chunk: list[list[Statement]] = []
+    for group in program:
+        if chunk and sum(map(len, chunk)) + len(group) > _CHUNK:
+            yield chunk
+            chunk = []
+        chunk.append(group)
+    yield chunk
+
+
 class _Kernel:
     """Loads what statements read when they first read it, writes results when they are whole."""
 
@@ -127,20 +138,27 @@ class _Kernel:
         self.source = Source()
 
     def text(self, arguments: str, program: Iterable[list[Statement]]) -> str:
-        """The module."""
-        out = self.source
-        blocks = n_blocks(self.plan, self.width // LANES)
+        """The module: a function per chunk of the program, and the kernel that calls them in turn."""
+        out, blocks = self.source, n_blocks(self.plan, self.width // LANES)
+        chunks = list(_chunks([wanted(group, self._targets(group)) for group in program]))
+        written: set[str] = set()
+        for number, chunk in enumerate(chunks):
+            out.clear()
+            out.add("@triton.jit(noinline=True)")
+            with out.block(f"def chunk_{number}({arguments}, element, n, block):"):
+                out.add(f"k = block * {self.width} + tl.arange(0, {self.width})")
+                out.add("z = tl.load(element + n)")
+                for group in chunk:
+                    self._group(group)
+                self._store_sums(written, last=number == len(chunks) - 1)
+            out.add()
+            out.add()
         out.add("@triton.jit")
         with out.block(f"def kernel({arguments}, element):"):
             out.add("program = tl.program_id(0)")
             out.add(f"n = (program // {blocks}).to(tl.int64)")
-            out.add(f"k = (program % {blocks}) * {self.width} + tl.arange(0, {self.width})")
-            out.add("z = tl.load(element + n)")
-            for group in program:
-                self._group(wanted(group, self._targets(group)))
-            for kind in self.results:
-                if not kind.endswith("w"):
-                    self._store(kind, range(self._count(kind)))
+            for number in range(len(chunks)):
+                out.add(f"chunk_{number}({arguments}, element, n, program % {blocks})")
         return f"{HEADER}\n\n{out.text()}"
 
     def _targets(self, group: list[Statement]) -> set[str]:
@@ -153,15 +171,21 @@ class _Kernel:
                 if not out.defined(factor):
                     out.accumulate(factor, f"tl.load({self._place(factor, self.inputs)}{self.mask})")
             out.accumulate(target, scaled(c, " * ".join(factors)))
-        for target in sorted({s.target for s in group}):
-            if target in self._targets(group) and _kind(target).endswith("w"):
+        for target in sorted(self._targets(group)):
+            if _kind(target).endswith("w"):
                 out.add(f"tl.store({self._place(target, self.results)}, {target}{self.mask})")
 
-    def _store(self, kind: str, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            name = f"{kind}{number}"
-            value = name if self.source.defined(name) else f"tl.zeros([{self.width}], {self.dtype})"
-            self.source.add(f"tl.store({self._place(name, self.results)}, {value}{self.mask})")
+    def _store_sums(self, written: set[str], last: bool) -> None:
+        """This chunk's part of every result that several chunks add to: the thread's own numbers, so in order; the last writes the zeros."""
+        for kind in (kind for kind in self.results if not kind.endswith("w")):
+            for name in (f"{kind}{number}" for number in range(self._count(kind))):
+                place = self._place(name, self.results)
+                if self.source.defined(name):
+                    before = f"tl.load({place}{self.mask}) + " if name in written else ""
+                    self.source.add(f"tl.store({place}, {before}{name}{self.mask})")
+                    written.add(name)
+                elif last and name not in written:
+                    self.source.add(f"tl.store({place}, tl.zeros([{self.width}], {self.dtype}){self.mask})")
 
     def _count(self, kind: str) -> int:
         irreps = self.plan.irreps_in if kind.endswith("x") else self.plan.irreps_out
