@@ -32,7 +32,7 @@ demo: $(BIN)/.installed
 test: $(BIN)/.dev
 	$(BIN)/ruff check src tests benchmarks examples
 	PATH="$(BIN):$$PATH" $(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check src tests benchmarks examples
