@@ -9,14 +9,14 @@ and the operations that must be done, at the rates measured on the same device.
 
 import argparse
 import json
-import math
 import multiprocessing
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import torch
 import triton
 import triton.language as tl
 from gpu_peers import Contestant, convolution_makers, product_makers, version
+from gpu_report import MODES, Result, markdown, report
 from torch import Tensor
 
 from equipot.math import Irreps
@@ -33,23 +34,11 @@ from equipot.ops.triton.convolution import edge_convolution
 from equipot.ops.triton.product import symmetric_product
 from equipot.ops.triton.product_source import groups
 
-MODES = ("forward", "with backward", "with double backward")
 SIZES = {"10k": (6, 46), "160k": (15, 48), "1M": (27, 51)}  # atoms along an edge of the crystal, neighbours of each
 PRODUCTS = ("0e", "0e+1o", "0e+1o+2e")
 SLOW = {"e3nn", "reference"}
 SLOW_LIMIT = 4e9  # numbers in their array of messages; beyond, they are left out
 N_ELEMENTS = 4
-
-
-@dataclass
-class Result:
-    """One case: `times[name][eager or captured]` in ms per mode; `notes[name]` where something could not be run."""
-
-    case: dict[str, object]
-    limits: list[float]
-    times: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    errors: dict[str, float] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 # ---- inputs ----
@@ -172,6 +161,8 @@ def captured(call: Callable[[], object]) -> Callable[[], object]:
         call()
         call()
     torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
@@ -257,12 +248,14 @@ def run_case(result: Result, makers: dict[str, Callable], arguments: tuple, ours
         if name in skip:
             result.notes[name] = "left out: too slow or too large"
             continue
+        begin = time.monotonic()
         try:
             contestant = maker(*arguments)
             check_contestant(result, name, contestant, expected)
             time_contestant(result, name, contestant)
         except Exception as error:
             result.notes[name] = _one_line(error)
+        result.seconds[name] = round(time.monotonic() - begin, 1)
         torch.cuda.empty_cache()
     return result
 
@@ -278,10 +271,10 @@ def built(makers: dict[str, Callable[[], Callable]], notes: dict[str, str]) -> d
     return result
 
 
-def run_convolution(l_max: int, channels: int, sizes: list[str], rates: dict[str, float]) -> list[Result]:
+def run_convolution(l_max: int, channels: int, sizes: list[str], rates: dict[str, float], without: list[str]) -> list[Result]:
     """One plan on graphs of several sizes."""
     plan, results, notes = convolution_plan(l_max, channels), [], {}
-    makers = built(convolution_makers(plan), notes)
+    makers = built({n: m for n, m in convolution_makers(plan).items() if n not in without}, notes)
     for size in sizes:
         edges = crystal(*SIZES[size])
         n_atoms, n_edges = len(edges.receiver_start) - 1, len(edges.sender)
@@ -308,10 +301,10 @@ def run_convolution(l_max: int, channels: int, sizes: list[str], rates: dict[str
     return results
 
 
-def run_product(keep: str, sizes: list[int], rates: dict[str, float]) -> list[Result]:
+def run_product(keep: str, sizes: list[int], rates: dict[str, float], without: list[str]) -> list[Result]:
     """One plan on several numbers of atoms."""
     plan, results, notes = product_plan(keep), [], {}
-    makers = built(product_makers(plan, N_ELEMENTS), notes)
+    makers = built({n: m for n, m in product_makers(plan, N_ELEMENTS).items() if n not in without}, notes)
     for n_atoms in sizes:
         species = torch.arange(n_atoms, device="cuda") * 7 % N_ELEMENTS
         inputs = random((n_atoms, plan.irreps_in.dim), (N_ELEMENTS, plan.n_weights, plan.n_channels))
@@ -330,7 +323,10 @@ def run_product(keep: str, sizes: list[int], rates: dict[str, float]) -> list[Re
 
 
 def warm(task: tuple) -> None:
-    """Compiles the kernels of one plan, so that Triton's cache has them."""
+    """Compiles the kernels of one plan, so that Triton's cache has them; or builds what peers build when they are first imported."""
+    if task == ("peers",):
+        version("openequivariance")
+        return
     if isinstance(task[0], int):
         plan = convolution_plan(*task)
         edges = crystal(3, 5)
@@ -345,117 +341,53 @@ def warm(task: tuple) -> None:
     torch.cuda.synchronize()
 
 
-# ---- report ----
-
-
-def cell(times: list[float]) -> str:
-    """Three numbers."""
-    return " / ".join(f"{t:.3g}" for t in times) if times else "–"
-
-
-def report(result: Result) -> None:
-    """A line as it is found."""
-    shown = {name: {way: cell(t) for way, t in ways.items()} for name, ways in result.times.items()}
-    print(
-        {k: v for k, v in result.case.items() if k not in ("bytes", "operations")},
-        shown,
-        result.errors,
-        result.notes,
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def ratios(result: Result, name: str, way: str) -> list[float]:
-    """How many times slower than equipot, per mode."""
-    ours = result.times.get("equipot", {}).get(way, [])
-    return [a / b for a, b in zip(result.times.get(name, {}).get(way, []), ours, strict=False)]
-
-
-def table(results: list[Result], way: str) -> list[str]:
-    """Equipot's times, their part of the limit, and every other's as a multiple."""
-    names = [
-        n
-        for n in dict.fromkeys(n for r in results for n in r.times)
-        if n != "equipot" and any(r.times.get(n, {}).get(way) for r in results)
-    ]
-    shown = [k for k in results[0].case if k not in ("bytes", "operations")]
-    lines = [f"| {' | '.join([*shown, 'equipot, ms', 'limit / time', *names])} |", "|---" * (len(shown) + len(names) + 2) + "|"]
-    for r in results:
-        ours = r.times.get("equipot", {}).get(way, [])
-        part = [limit / t for limit, t in zip(r.limits, ours, strict=False)]
-        lines.append(
-            f"| {' | '.join([*(str(r.case[k]) for k in shown), cell(ours), cell(part), *(cell(ratios(r, n, way)) for n in names)])} |"
-        )
-    return lines
-
-
-def summary(results: list[Result], way: str) -> list[str]:
-    """Geometric mean and minimum of the ratios."""
-    lines = ["| against | " + " | ".join(f"{m}: mean, least" for m in MODES) + " |", "|---|---|---|---|"]
-    fused = [n for n in dict.fromkeys(n for r in results for n in r.times) if n.startswith(("openeq", "cueq"))]
-    rows = {n: [ratios(r, n, way) for r in results] for n in dict.fromkeys(n for r in results for n in r.times) if n != "equipot"}
-    if fused:
-        everything = [[ratios(r, n, way) for n in fused] for r in results]
-        rows["the best of the fused"] = [
-            [min(x[m] for x in r if len(x) > m) for m in range(3) if any(len(x) > m for x in r)] for r in everything
-        ]
-    for name, found in rows.items():
-        columns = [[x[m] for x in found if len(x) > m] for m in range(3)]
-        if any(columns):
-            lines.append(f"| {name} | {' | '.join(f'{statistics.geometric_mean(c):.2f}, {min(c):.2f}' if c else '–' for c in columns)} |")
-    return lines
-
-
-def markdown(header: dict, sections: dict[str, list[Result]]) -> str:
-    """Everything as a page."""
-    lines = [" · ".join(f"{k} {v}" for k, v in header.items()), ""]
-    for title, results in sections.items():
-        for way in ("captured", "eager"):
-            if results:
-                lines += [f"### {title}, {way}", "", *table(results, way), "", *summary(results, way), ""]
-        worst = max((e for r in results for e in r.errors.values()), default=math.nan)
-        lines += [f"Largest distance found between results: {worst:.1e}", ""]
-    notes = sorted({f"{n}: {text}" for results in sections.values() for r in results for n, text in r.notes.items()})
-    return "\n".join([*lines, *(f"- {n}" for n in notes), ""])
-
-
 def main() -> None:
     """Runs everything; a machine without a GPU is told so."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="64 channels and 160 thousand edges only")
+    parser.add_argument("--quick", action="store_true", help="64 channels, 160 thousand edges and 1,000 atoms only")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--minutes", type=float, default=8.0, help="no new case is begun after three quarters of it")
+    parser.add_argument("--without", nargs="*", default=[], help="names of contestants to leave out")
+    parser.add_argument("--minutes", type=float, default=8.0, help="nothing new is begun after seven eighths of it")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py needs a GPU: there is none here; tests/ops/test_gpu_*.py run without one")
     begin = time.monotonic()
-    plans = [(l, k) for l in (1, 2, 3) for k in ([64] if args.quick else [32, 64, 128])]
-    with ProcessPoolExecutor(14, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(warm, [*plans[::-1], *((keep,) for keep in PRODUCTS)]))
-    print(f"kernels compiled in {time.monotonic() - begin:.0f} s", file=sys.stderr)
+    plans = [(l, k) for k in ([64] if args.quick else [64, 128, 32]) for l in (1, 2, 3)]
+    compile_all([("peers",), *plans, *((keep,) for keep in PRODUCTS)])
+    print(f"kernels compiled in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     rates = ceilings()
+    header = describe(rates)
+    sections: dict[str, list[Result]] = {"edge_convolution": [], "symmetric_product": []}
+    for task in [*plans, *PRODUCTS]:
+        if time.monotonic() - begin > 52.5 * args.minutes:
+            header["not run for want of time"] = f"{header.get('not run for want of time', '')} {task}"
+        elif isinstance(task, tuple):
+            sections["edge_convolution"] += run_convolution(*task, ["160k"] if args.quick else list(SIZES), rates, args.without)
+        else:
+            sections["symmetric_product"] += run_product(task, [1000] if args.quick else [1000, 10000], rates, args.without)
+        header["seconds"] = f"{time.monotonic() - begin:.0f}"
+        if args.markdown:
+            args.markdown.write_text(markdown(header, sections))
+        if args.json:
+            args.json.write_text(json.dumps({"header": header, **{k: [asdict(r) for r in v] for k, v in sections.items()}}, indent=1))
+    print(markdown(header, sections))
+
+
+def compile_all(tasks: list[tuple]) -> None:
+    """`warm` of every task, side by side."""
+    with ProcessPoolExecutor(min(14, os.cpu_count() or 1), multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(warm, tasks))
+
+
+def describe(rates: dict[str, float]) -> dict[str, object]:
+    """Device, versions and ceilings."""
     header = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__, "CUDA": torch.version.cuda}
     header |= {name: version(name) for name in ("e3nn", "openequivariance", "cuequivariance_torch") if version(name)}
-    header |= {
-        "copy": f"{rates['copy'] / 1e12:.2f} TB/s",
-        "float32": f"{rates['fp32'] / 1e12:.1f} TFLOP/s",
-        "date": date.today().isoformat(),
-    }
-    sections: dict[str, list[Result]] = {"edge_convolution": [], "symmetric_product": []}
-    for keep in PRODUCTS:
-        sections["symmetric_product"] += run_product(keep, [1000] if args.quick else [1000, 10000], rates)
-    for plan in plans:
-        if time.monotonic() - begin < 45.0 * args.minutes:
-            sections["edge_convolution"] += run_convolution(*plan, ["160k"] if args.quick else list(SIZES), rates)
-    header["seconds"] = f"{time.monotonic() - begin:.0f}"
-    page = markdown(header, sections)
-    print(page)
-    if args.markdown:
-        args.markdown.write_text(page)
-    if args.json:
-        args.json.write_text(json.dumps({"header": header, **{k: [asdict(r) for r in v] for k, v in sections.items()}}, indent=1))
+    header["copy"] = f"{rates['copy'] / 1e12:.2f} TB/s"
+    header["float32"] = f"{rates['fp32'] / 1e12:.1f} TFLOP/s"
+    header["date"] = date.today().isoformat()
+    return header
 
 
 if __name__ == "__main__":

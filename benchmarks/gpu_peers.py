@@ -69,7 +69,8 @@ def product_makers(plan: ProductPlan, n_elements: int) -> dict[str, Callable[[],
         "equipot": lambda: lambda species, x: Contestant(lambda a, w: product.symmetric_product(a, w, plan, species), x),
         "reference": lambda: lambda species, x: Contestant(lambda a, w: reference.symmetric_product(a, w, plan, species), x, capture=False),
     }
-    if version("cuequivariance_torch") and version("cuequivariance_ops_torch"):
+    few = max(b.l for b in plan.irreps_out) < 2  # beyond, it takes minutes to make its couplings
+    if few and version("cuequivariance_torch") and version("cuequivariance_ops_torch"):
         makers["cuequivariance"] = lambda: _cuequivariance_product(plan, n_elements)
     return makers
 

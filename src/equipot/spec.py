@@ -84,9 +84,9 @@ class ReadoutSpec:
 class LayerSpec:
     """One interaction layer: h → linear up → density A → linear → selector → product → + self-connection → nonlinearity.
 
-    `irreps` are the features wanted; those no path reaches are left out. `density` are the irreps of A behind its linear map; None: what the
-    next step needs. `self_connection`: "selector" multiplies the message by a matrix of the centre's element; "element_residual" and "residual"
-    add a linear map of the old features, per element or shared.
+    `irreps` are the features wanted; those no path reaches, and those nothing behind the layer reads, are left out (`layer_features`).
+    `density` are the irreps of A behind its linear map; None: what the next step needs. `self_connection`: "selector" multiplies the message
+    by a matrix of the centre's element; "element_residual" and "residual" add a linear map of the old features, per element or shared.
     """
 
     irreps: str

@@ -168,7 +168,7 @@ def stated_offset(potential: Potential) -> torch.Tensor:
     bare.load_state_dict(potential.state_dict())
     species = np.arange(len(potential.spec.elements))
     apart = np.zeros((len(species), 3)) + 100.0 * species[:, None]
-    return predict(bare, graph_of(bare, apart, species), forces=False).layer_energy.sum(0) + potential.shift
+    return (predict(bare, graph_of(bare, apart, species), forces=False).layer_energy.sum(0) + potential.shift).detach()
 
 
 def cutoff_smoothness(potential: Potential) -> None:

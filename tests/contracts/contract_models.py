@@ -36,12 +36,9 @@ def _points() -> dict[str, ModelSpec]:
     linear = botnet(n_layers=2, parity="natural", **L2)
     first, second = linear.layers
     base = RadialBasisSpec(n=5)
-    gated = nequip(n_layers=4, **L2)
-    odd = ("3x0e+2x1o", "2x1e+1x2o", "2x1o+1x1e", "4x0e")  # from 1e and 2o no even scalar can be reached: the third layer's gates are odd
     return {
         "nequip": nequip(n_layers=3, **L2),
         "nequip both parities": nequip(n_layers=4, parity="both", **L2),
-        "odd gates": replace(gated, layers=tuple(replace(layer, irreps=i) for layer, i in zip(gated.layers, odd, strict=True))),
         "nequip per element and shift": changed(
             nequip(n_layers=2, shift="mean", **L2),
             {"normaliser": NormaliserSpec(kind="sqrt", place="before", per="sender", value=(3.0, 7.0))},
@@ -82,6 +79,13 @@ def _points() -> dict[str, ModelSpec]:
 
 
 POINTS = _points()
+
+
+def odd_gates() -> ModelSpec:
+    """From 1e and 2o no even scalar can be reached: the third layer's gates are odd, and planar neighbourhoods have no energy."""
+    spec = nequip(n_layers=4, **L2)
+    irreps = ("3x0e+2x1o", "2x1e+1x2o", "2x1o+1x1e", "4x0e")
+    return replace(spec, layers=tuple(replace(layer, irreps=i) for layer, i in zip(spec.layers, irreps, strict=True)))
 
 
 def complete(spec: ModelSpec, e0: tuple[float, ...] = (0.0, 0.0), scale: float = 1.0) -> ModelSpec:

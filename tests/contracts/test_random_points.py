@@ -1,7 +1,5 @@
 """Contracts at random points of the design space: small models whose axes are drawn independently."""
 
-from dataclasses import replace
-
 import pytest
 from contract_checks import (
     batch_is_single,
@@ -103,19 +101,23 @@ def specs(draw) -> ModelSpec:
     )
 
 
-@pytest.mark.parametrize(
-    "checks",
-    [
-        (rotation, reflection, hidden_features),
-        (permutation, wrapping, supercell, batch_is_single),
-        (finite_difference_forces, finite_difference_stress),
-        (isolated_atom, cutoff_smoothness, save_is_load),
-    ],
-    ids=["symmetry", "structure", "derivatives", "limits"],
-)
-@settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(spec=specs(), seed=st.integers(0, 3))
-def test_random_point(checks, spec, seed):
-    potential = potential_of(replace(spec), seed=seed)
-    for check in checks:
-        check(potential)
+GROUPS = {
+    "symmetry": (10, (rotation, reflection, hidden_features)),
+    "structure": (8, (permutation, wrapping, supercell, batch_is_single)),
+    "derivatives": (5, (finite_difference_forces, finite_difference_stress)),
+    "limits": (10, (isolated_atom, cutoff_smoothness, save_is_load)),
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_random_points(group):
+    n, checks = GROUPS[group]
+
+    @settings(max_examples=n, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(spec=specs(), seed=st.integers(0, 3))
+    def obeys(spec: ModelSpec, seed: int) -> None:
+        potential = potential_of(spec, seed=seed)
+        for check in checks:
+            check(potential)
+
+    obeys()

@@ -59,10 +59,14 @@ def make_case(name: str) -> tuple[ConvolutionPlan, Edges, list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_derivatives_equal_the_reference(name):
+def test_derivatives_equal_the_reference(name, monkeypatch):
+    if name != "different channels, both parities":  # that one with several programs per receiver
+        monkeypatch.setattr(convolution, "_FULL", 1)
     plan, edges, inputs = make_case(name)
     for ours, theirs in zip(
-        derivatives(convolution.edge_convolution, inputs, edges, plan), derivatives(reference.edge_convolution, inputs, edges, plan)
+        derivatives(convolution.edge_convolution, inputs, edges, plan),
+        derivatives(reference.edge_convolution, inputs, edges, plan),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -70,7 +74,7 @@ def test_derivatives_equal_the_reference(name):
 def test_float32_is_not_rounded_further():
     plan, edges, inputs = make_case("l=1")
     ours = derivatives(convolution.edge_convolution, [x.detach().float().requires_grad_() for x in inputs], edges, plan)
-    for x, exact in zip(ours, derivatives(reference.edge_convolution, inputs, edges, plan)):
+    for x, exact in zip(ours, derivatives(reference.edge_convolution, inputs, edges, plan), strict=True):
         torch.testing.assert_close(x.double(), exact, rtol=2e-6, atol=2e-6)
 
 
@@ -81,7 +85,7 @@ def test_only_what_is_wanted_is_computed():
     for operation in (convolution.edge_convolution, reference.edge_convolution):
         (dy,) = torch.autograd.grad(operation(h.detach(), y, w, edges, plan), y, g.detach(), create_graph=True)
         results.append([dy, *torch.autograd.grad(dy, w, b.detach())])
-    for ours, theirs in zip(*results):
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
@@ -92,7 +96,7 @@ def test_padding_is_left_out_and_has_zero_gradient():
     padded = make_edges(6, n_edges, n_padding=9)
     extended = [x if x.shape[0] != n_edges else torch.cat([x.detach(), torch.randn_like(x[:9])]).requires_grad_() for x in inputs]
     ours = derivatives(convolution.edge_convolution, extended, padded, plan)
-    for x, exact in zip(ours, derivatives(reference.edge_convolution, inputs, edges, plan)):
+    for x, exact in zip(ours, derivatives(reference.edge_convolution, inputs, edges, plan), strict=True):
         torch.testing.assert_close(x[: exact.shape[0]], exact, rtol=1e-12, atol=1e-12)
         assert not x[exact.shape[0] :].any()
 
@@ -109,7 +113,7 @@ def test_no_edges():
 def test_two_runs_agree_to_the_bit():
     plan, edges, inputs = make_case("l=1")
     runs = [derivatives(convolution.edge_convolution, inputs, edges, plan) for _ in range(2)]
-    assert all(torch.equal(a, b) for a, b in zip(*runs))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
 def test_wrong_arguments_are_refused():
@@ -132,8 +136,8 @@ def test_the_torch_library_operation_is_the_same():
     plan, edges, inputs = make_case("l=0")
     (h, y, w), indices = inputs[:3], (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start)
     ours = derivatives(lambda h, y, w, e, p: torch.ops.equipot.gpu_edge_convolution(h, y, w, *indices, plan_key(plan)), inputs, edges, plan)
-    for a, b in zip(ours, derivatives(convolution.edge_convolution, inputs, edges, plan)):
-        assert torch.equal(a, b)
+    for a, b in zip(ours, derivatives(convolution.edge_convolution, inputs, edges, plan), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
     if DEVICE.type == "cuda":
         torch.library.opcheck(torch.ops.equipot.gpu_edge_convolution, (h, y, w, *indices, plan_key(plan)))
 
@@ -156,7 +160,7 @@ def test_a_compiled_function_gives_the_same_forces():
 @on_gpu
 def test_a_captured_graph_replays_the_second_derivative():
     plan, edges, inputs = make_case("l=1")
-    expected = [x.clone() for x in derivatives(convolution.edge_convolution, inputs, edges, plan)]
+    expected = [x.detach().clone() for x in derivatives(convolution.edge_convolution, inputs, edges, plan)]
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         derivatives(convolution.edge_convolution, inputs, edges, plan)
@@ -167,5 +171,5 @@ def test_a_captured_graph_replays_the_second_derivative():
     for x in results:
         x.detach().fill_(torch.nan)
     graph.replay()
-    for a, b in zip(results, expected):
+    for a, b in zip(results, expected, strict=True):
         assert torch.equal(a, b)

@@ -55,7 +55,9 @@ def derivatives(operation, inputs: list[torch.Tensor], plan: ProductPlan, specie
 def test_derivatives_equal_the_reference(product, name):
     plan, species, inputs = make_case(name)
     for ours, theirs in zip(
-        derivatives(product.symmetric_product, inputs, plan, species), derivatives(reference.symmetric_product, inputs, plan, species)
+        derivatives(product.symmetric_product, inputs, plan, species),
+        derivatives(reference.symmetric_product, inputs, plan, species),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
@@ -66,7 +68,7 @@ def test_forces_alone_need_no_gradient_of_weights(product):
     for operation in (product.symmetric_product, reference.symmetric_product):
         (da,) = torch.autograd.grad(operation(a, weight.detach(), plan, species), a, g.detach(), create_graph=True)
         results.append([da, *torch.autograd.grad(da, a, along.detach())])
-    for ours, theirs in zip(*results):
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 

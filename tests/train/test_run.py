@@ -231,9 +231,9 @@ def test_time_ends_a_run_and_its_rate_anneals(make_config):
     config = make_config(train={"max_epochs": 10**6, "max_time": "00:00:02", "checkpoint_seconds": 60.0})
     start = time.monotonic()
     train(config)
-    assert time.monotonic() - start < 20.0
+    assert time.monotonic() - start < 120.0
     table = rows(Path(config.out))
-    assert 1.5 < float(table[-1]["elapsed_s"]) < 6.0
+    assert 1.5 < float(table[-1]["elapsed_s"]) < 30.0
     assert float(table[-1]["learning_rate"]) < 0.1 * 0.01
     assert table[-1]["valid_loss"]
 
@@ -298,11 +298,11 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(make_config, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     folder = Path(config.out)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not (folder.is_dir() and (folder / "metrics.csv").is_file() and len(rows(folder)) >= 2):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     last = errors.strip().splitlines()[-1]
     assert last == f"stopped; go on with: equipot train {tmp_path / 'tiny.yaml'} --resume"

@@ -53,58 +53,52 @@ def _plain(*tensors: Tensor | None) -> bool:
 
 
 def _forward_kernel(h, y, w, sender, receiver_start, by_sender, sender_start, plan: str) -> Tensor:
-    native_plan = native.plan_of_key(plan)
-    arrays = _contiguous(native_plan, {"h": h, "y": y, "w": w}, sender, h.shape[0])
+    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], sender, receiver_start, by_sender, sender_start)
+    h, y, w = arrays = _Shapes(native_plan, h, sender).arrays(h=h, y=y, w=w)
     out = h.new_empty(h.shape[0], native_plan.out_dim)
-    _call("convolution", native_plan, h, (sender, receiver_start, by_sender, sender_start), [*arrays, out])
+    _call("convolution", native_plan, edges, h.dtype, [*arrays, out])
     return out
 
 
 def _backward_kernel(g, h, y, w, sender, receiver_start, by_sender, sender_start, plan: str, need: list[bool]) -> tuple[Tensor, ...]:
-    native_plan = native.plan_of_key(plan)
-    arrays = _contiguous(native_plan, {"g": g, "h": h, "y": y, "w": w}, sender, h.shape[0])
-    outputs = [_output(x, wanted) for x, wanted in zip(arrays[1:], need, strict=True)]
-    work = _workspace(native_plan, sender, outputs[0])
-    _call("convolution_backward", native_plan, h, (sender, receiver_start, by_sender, sender_start), [*arrays, *outputs, work])
+    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], sender, receiver_start, by_sender, sender_start)
+    shapes = _Shapes(native_plan, h, sender)
+    arrays = shapes.arrays(g=g, h=h, y=y, w=w)
+    outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[1:], need, strict=True)]
+    _call("convolution_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[0])])
     return _filled(outputs, h)
 
 
 def _double_backward_kernel(a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan: str, need: list[bool]):
-    native_plan = native.plan_of_key(plan)
-    named = {"a": a, "b": b, "c": c, "g": g, "h": h, "y": y, "w": w}
-    arrays = _contiguous(native_plan, named, sender, h.shape[0])
-    outputs = [_output(x, wanted) for x, wanted in zip(arrays[3:], need, strict=True)]
-    work = _workspace(native_plan, sender, outputs[1])
-    _call("convolution_double_backward", native_plan, h, (sender, receiver_start, by_sender, sender_start), [*arrays, *outputs, work])
+    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], sender, receiver_start, by_sender, sender_start)
+    shapes = _Shapes(native_plan, h, sender)
+    arrays = shapes.arrays(a=a, b=b, c=c, g=g, h=h, y=y, w=w)
+    outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[3:], need, strict=True)]
+    _call("convolution_double_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[1])])
     return _filled(outputs, h)
 
 
-_ROWS = {"a": "h", "b": "y", "c": "w"}  # a cotangent has the shape of what it belongs to
+class _Shapes:
+    """What the arrays of one call must look like: g, h, y, w of the plan's shapes, cotangents a, b, c like h, y, w; one dtype, on the CPU."""
 
+    def __init__(self, plan: native.NativePlan, h: Tensor, sender: Tensor):
+        n_atoms, self.n_edges = h.shape[0], sender.shape[0]
+        self.dtype, self.h_dim = h.dtype, plan.h_dim
+        self.of = {"h": (n_atoms, plan.h_dim), "y": (self.n_edges, plan.y_dim), "w": (self.n_edges, plan.w_dim), "g": (n_atoms, plan.out_dim)}
+        self.of |= {"a": self.of["h"], "b": self.of["y"], "c": self.of["w"]}
 
-def _contiguous(plan: native.NativePlan, named: dict[str, Tensor | None], sender: Tensor, n_atoms: int) -> list[Tensor | None]:
-    """The tensors as dense arrays; ValueError unless each has the plan's shape and all are of one dtype, on the CPU."""
-    widths = {"h": plan.h_dim, "y": plan.y_dim, "w": plan.w_dim, "g": plan.out_dim}
-    n_edges = sender.shape[0]
-    dtype = named["h"].dtype
-    result: list[Tensor | None] = []
-    for name, x in named.items():
-        if x is not None:
-            kind = _ROWS.get(name, name)
-            shape = (n_edges if kind in "yw" else n_atoms, widths[kind])
-            if x.shape != shape or x.dtype != dtype or x.dtype not in _SUFFIX or not x.is_cpu:
-                raise ValueError(f"edge_convolution: {name} is {tuple(x.shape)} {x.dtype} on {x.device}; expected {shape} {dtype} on cpu")
-            x = x.contiguous()
-        result.append(x)
-    return result
+    def arrays(self, **tensors: Tensor | None) -> list[Tensor | None]:
+        """The tensors, dense; ValueError if one is not as it must be."""
+        return [None if x is None else self._array(name, x) for name, x in tensors.items()]
 
+    def _array(self, name: str, x: Tensor) -> Tensor:
+        if x.shape != self.of[name] or x.dtype != self.dtype or x.dtype not in _SUFFIX or not x.is_cpu:
+            wanted = f"{self.of[name]} {self.dtype if self.dtype in _SUFFIX else 'float32 or float64'}"
+            raise ValueError(f"edge_convolution: {name} is {tuple(x.shape)} {x.dtype} on {x.device}; expected {wanted} on cpu")
+        return x.contiguous()
 
-def _output(like: Tensor, wanted: bool) -> Tensor | None:
-    return torch.empty_like(like) if wanted else None
-
-
-def _workspace(plan: native.NativePlan, sender: Tensor, gh: Tensor | None) -> Tensor | None:
-    return None if gh is None else gh.new_empty(sender.shape[0] * plan.h_dim)
+    def workspace(self, gh: Tensor | None) -> Tensor | None:
+        return None if gh is None else gh.new_empty(self.n_edges * self.h_dim)
 
 
 def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
@@ -112,24 +106,24 @@ def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
     return tuple(like.new_empty(0) if x is None else x for x in outputs)
 
 
-_NOTHING = torch.zeros(1)
-
-
-def _address(x: Tensor) -> int:
-    """Where the numbers are; an empty tensor has no address, but is not a missing one."""
-    return x.data_ptr() or _NOTHING.data_ptr()
-
-
-def _call(name: str, plan: native.NativePlan, h: Tensor, indices: tuple[Tensor, ...], arrays: list[Tensor | None]) -> None:
-    lib = native.library()
-    n_atoms, n_edges = h.shape[0], indices[0].shape[0]
+def _edges(n_atoms: int, *indices: Tensor) -> native.EdgesStruct:
+    """The graph for the library. Kept on the first tensor: many calls see the same graph, and checking it takes longer than a small convolution."""
+    cached = getattr(indices[0], "_equipot_edges", None)
+    if cached is not None and cached[0] == n_atoms and all(a is b for a, b in zip(cached[1], indices[1:], strict=True)):
+        return cached[2]
+    n_edges = indices[0].shape[0]
     for index, length in zip(indices, (n_edges, n_atoms + 1, n_edges, n_atoms + 1), strict=True):
-        if index.dtype != torch.int64 or index.shape != (length,) or not index.is_contiguous():
-            raise ValueError(f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected ({length},) int64, contiguous")
-    edges = native.EdgesStruct(n_atoms, n_edges, *(_address(index) for index in indices))
-    pointers = [None if x is None else _address(x) for x in arrays]
-    function = getattr(lib, f"equipot_{name}_{_SUFFIX[h.dtype]}")
-    native.check(lib, function(plan.handle, ctypes.byref(edges), torch.get_num_threads(), *pointers))
+        if index.dtype != torch.int64 or index.shape != (length,) or not index.is_contiguous() or not index.is_cpu:
+            raise ValueError(f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected ({length},) int64, contiguous, on cpu")
+    edges = native.EdgesStruct(n_atoms, n_edges, *(index.data_ptr() for index in indices))
+    indices[0]._equipot_edges = (n_atoms, indices[1:], edges)
+    return edges
+
+
+def _call(name: str, plan: native.NativePlan, edges: native.EdgesStruct, dtype: torch.dtype, arrays: list[Tensor | None]) -> None:
+    pointers = [None if x is None else x.data_ptr() for x in arrays]
+    function = native.function(name, _SUFFIX[dtype])
+    native.check(function(plan.handle, ctypes.byref(edges), torch.get_num_threads(), *pointers))
 
 
 # ---- autograd rules, shared by the two ways in ----
@@ -137,12 +131,16 @@ def _call(name: str, plan: native.NativePlan, h: Tensor, indices: tuple[Tensor, 
 
 def _backward(g, h, y, w, *indices_and_plan: Any, need: list[bool]) -> tuple[Tensor, ...]:
     if _plain(g, h, y, w):
+        if not torch.is_grad_enabled():
+            return _backward_kernel(g, h, y, w, *indices_and_plan, need)
         return _Backward.apply(g, h, y, w, *indices_and_plan, need)
     return torch.ops.equipot.edge_convolution_backward(g, h, y, w, *indices_and_plan, need)
 
 
 def _double_backward(*args: Any, need: list[bool]) -> tuple[Tensor, ...]:
     if _plain(*args[:7]):
+        if not torch.is_grad_enabled():
+            return _double_backward_kernel(*args, need)
         return _DoubleBackward.apply(*args, need)
     return torch.ops.equipot.edge_convolution_double_backward(*args, need)
 

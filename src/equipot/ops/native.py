@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import os
+from collections.abc import Callable
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,7 @@ class NativePlan:
         self._lib = lib
         self.handle = c_void_p()
         array = (PathStruct * len(paths))(*(PathStruct(*path) for path in paths))
-        check(lib, lib.equipot_plan_create(array, len(paths), l_max, h_dim, w_dim, out_dim, byref(self.handle)))
+        check(lib.equipot_plan_create(array, len(paths), l_max, h_dim, w_dim, out_dim, byref(self.handle)))
 
     def __del__(self) -> None:
         if self.handle:
@@ -81,10 +82,16 @@ def library_path() -> Path | None:
     return None
 
 
-def check(lib: ctypes.CDLL, status: int) -> None:
+@cache
+def function(name: str, suffix: str) -> Callable[..., int]:
+    """The function equipot_NAME_SUFFIX of the loaded library."""
+    return getattr(library(), f"equipot_{name}_{suffix}")
+
+
+def check(status: int) -> None:
     """Raises NativeError unless `status` is success."""
     if status:
-        raise NativeError(f"equipot native operation: {lib.equipot_status_message(status).decode()}")
+        raise NativeError(f"equipot native operation: {library().equipot_status_message(status).decode()}")
 
 
 @cache

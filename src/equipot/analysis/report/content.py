@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ class Simulation:
 
     name: str
     log: dict[str, np.ndarray]
+
+    @property
+    def drift(self) -> float:
+        """Of the conserved energy, meV per atom: its mean over the second half less that over the first; NaN where nothing is conserved."""
+        drift = self.log.get("drift_meV_per_atom", np.array([np.nan]))
+        half = len(drift) // 2
+        return float(drift[half:].mean() - drift[:half].mean()) if half else math.nan
 
 
 @dataclass

@@ -68,8 +68,7 @@ def tiles(content: Content) -> list[Tile]:
         held = sum(r["passed"] for r in laws)
         found.append(Tile(f"{held} of {len(laws)}", "", "physical laws hold", "good" if held == len(laws) else "bad"))
         found.append(Tile(str(len(odd)), "", "warnings on behaviour", "warn" if odd else "good"))
-    drifts = [float(run.log["drift_meV_per_atom"][-1]) for run in content.simulations if "drift_meV_per_atom" in run.log]
-    drifts = [d for d in drifts if math.isfinite(d)]
+    drifts = [d for run in content.simulations if math.isfinite(d := run.drift)]
     if drifts:
         found.append(Tile(significant(max(drifts, key=abs), 2), "meV/atom", "energy drift in NVE"))
     elapsed = content.metrics.get("elapsed_s")

@@ -69,19 +69,11 @@ def dynamics(content: Content) -> Section | None:
 def _simulation_table(simulations: list[Simulation]) -> Table:
     rows = []
     for run in simulations:
-        log = run.log
-        half = log["temperature_K"][len(log["temperature_K"]) // 2 :]
-        drift = log.get("drift_meV_per_atom", np.array([np.nan]))
-        rows.append(
-            [
-                run.name,
-                number(float(log["time_ps"][-1])),
-                number(float(half.mean()), 4),
-                number(float(half.std()), 3),
-                number(float(drift[-1]), 2),
-            ]
-        )
+        time, temperature = run.log["time_ps"], run.log["temperature_K"]
+        half = temperature[len(temperature) // 2 :]
+        rows.append([run.name, number(float(time[-1])), number(float(half.mean()), 4), number(float(half.std())), number(run.drift, 2)])
     columns = ["run", "length (ps)", "mean T (K)", "spread of T (K)", "drift (meV/atom)"]
-    return Table(
-        columns, rows, "Temperature over the second half of each run; drift of the conserved energy, which a Langevin run has not."
+    caption = (
+        "Temperature over the second half of each run. Drift: the conserved energy's mean over the second half less that over the first; "
     )
+    return Table(columns, rows, caption + "a Langevin run conserves none.")

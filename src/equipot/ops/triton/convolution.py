@@ -7,7 +7,7 @@ exported code sees them as `torch.library` operations that hold their Triton ker
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from equipot.ops.triton.launch import Launch
 from equipot.ops.triton.segments import partial_sums, segment_sums
 from equipot.ops.triton.source import TYPE_NAMES, load_module
 
-_WARPS = {"num_warps": 1}
 _FULL = 4096  # warps that keep a large GPU busy
 _keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan costs more than a small convolution
 
@@ -55,41 +54,54 @@ def _key(plan: ConvolutionPlan) -> str:
 
 def forward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the forward is cut."""
-    return Tuning(channels=2 if dtype == torch.float32 else 1, rows=32)
+    return Tuning(channels=4, sums=84, rows=32) if dtype == torch.float32 else Tuning(channels=2, sums=42, rows=32)
 
 
 def backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the backward is cut."""
-    return Tuning(channels=2 if dtype == torch.float32 else 1, rows=32)
+    return Tuning(channels=2, sums=64, rows=32, registers=128) if dtype == torch.float32 else Tuning(channels=1, sums=32, rows=32)
 
 
 def double_backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the double backward is cut."""
-    return Tuning(channels=1, rows=32)
+    rows = 24 if plan.l_max > 1 else 0
+    if dtype == torch.float32:
+        return Tuning(channels=2, sums=42, rows=rows, registers=168 if plan.l_max > 2 else None)
+    return Tuning(channels=1, sums=21, rows=rows)
+
+
+class Kernel(NamedTuple):
+    """A generated kernel, its programs per receiver and its launch options."""
+
+    kernel: Any
+    slots: int
+    options: dict[str, int]
 
 
 @cache
-def forward_kernel(key: str, dtype: torch.dtype) -> tuple[Any, int]:
-    """The kernel and its programs per receiver."""
-    plan = parse(key)
-    tuning = forward_tuning(plan, dtype)
-    return load_module(forward_source(plan, tuning, TYPE_NAMES[dtype])).kernel, n_slots(plan, tuning)
+def forward_kernel(key: str, dtype: torch.dtype) -> Kernel:
+    """The forward of a plan."""
+    tuning = forward_tuning(parse(key), dtype)
+    return _kernel(key, forward_source(parse(key), tuning, TYPE_NAMES[dtype]), tuning)
 
 
 @cache
-def backward_kernel(key: str, dtype: torch.dtype, need: Need) -> tuple[Any, int]:
-    """The kernel and its programs per receiver."""
-    plan = parse(key)
-    tuning = backward_tuning(plan, dtype)
-    return load_module(backward_source(plan, tuning, TYPE_NAMES[dtype], need)).kernel, n_slots(plan, tuning)
+def backward_kernel(key: str, dtype: torch.dtype, need: Need) -> Kernel:
+    """The backward of a plan."""
+    tuning = backward_tuning(parse(key), dtype)
+    return _kernel(key, backward_source(parse(key), tuning, TYPE_NAMES[dtype], need), tuning)
 
 
 @cache
-def double_backward_kernel(key: str, dtype: torch.dtype, given: Given, need: Need) -> tuple[Any, int]:
-    """The kernel and its programs per receiver."""
-    plan = parse(key)
-    tuning = double_backward_tuning(plan, dtype)
-    return load_module(double_backward_source(plan, tuning, TYPE_NAMES[dtype], given, need)).kernel, n_slots(plan, tuning)
+def double_backward_kernel(key: str, dtype: torch.dtype, given: Given, need: Need) -> Kernel:
+    """The double backward of a plan."""
+    tuning = double_backward_tuning(parse(key), dtype)
+    return _kernel(key, double_backward_source(parse(key), tuning, TYPE_NAMES[dtype], given, need), tuning)
+
+
+def _kernel(key: str, text: str, tuning: Tuning) -> Kernel:
+    options = {"num_warps": 1} | ({"maxnreg": tuning.registers} if tuning.registers else {})
+    return Kernel(load_module(text).kernel, n_slots(parse(key), tuning), options)
 
 
 # ---- the three operations: tensors in, tensors out ----
@@ -98,22 +110,22 @@ def double_backward_kernel(key: str, dtype: torch.dtype, given: Given, need: Nee
 def _forward(launch: Launch, h, y, w, sender, receiver_start, by_sender, sender_start, key: str) -> Tensor:
     plan = parse(key)
     h, y, w = _check(plan, sender, h=h, y=y, w=w)
-    kernel, slots = forward_kernel(key, h.dtype)
+    kernel, slots, options = forward_kernel(key, h.dtype)
     split = _split(launch, h, slots)
     out = h.new_empty(split, h.shape[0], plan.out_dim)
     indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
-    launch(kernel, (h.shape[0] * slots * split,), h, y, w, out, *indices, **_WARPS)
+    launch(kernel, (h.shape[0] * slots * split,), h, y, w, out, *indices, **options)
     return partial_sums(out, 0)
 
 
 def _backward(launch: Launch, g, h, y, w, sender, receiver_start, by_sender, sender_start, key: str, need) -> tuple[Tensor, Tensor, Tensor]:
     plan, need = parse(key), Need(*need)
     g, h, y, w = _check(plan, sender, g=g, h=h, y=y, w=w)
-    kernel, slots = backward_kernel(key, h.dtype, need)
+    kernel, slots, options = backward_kernel(key, h.dtype, need)
     dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
     split = _split(launch, h, slots)
     indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
-    launch(kernel, (h.shape[0] * slots * split,), g, h, y, w, dh, dy, dw, *indices, **_WARPS)
+    launch(kernel, (h.shape[0] * slots * split,), g, h, y, w, dh, dy, dw, *indices, **options)
     return _finish(launch, dh, dy, dw, by_sender, sender_start)
 
 
@@ -122,13 +134,13 @@ def _double_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     plan, given, need = parse(key), Given(a is not None, b is not None, c is not None), Need(*need[1:], need[0])
     a, b, c, g, h, y, w = _check(plan, sender, a=a, b=b, c=c, g=g, h=h, y=y, w=w)
-    kernel, slots = double_backward_kernel(key, h.dtype, given, need)
+    kernel, slots, options = double_backward_kernel(key, h.dtype, given, need)
     dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
     split = _split(launch, h, slots)
     dg = g.new_empty(split, *g.shape) if need.g else g.new_empty(0)
     cotangents = [h if x is None else x for x in (a, b, c)]  # a kernel reads none that is not given
     indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
-    launch(kernel, (h.shape[0] * slots * split,), *cotangents, g, h, y, w, dg, dh, dy, dw, *indices, **_WARPS)
+    launch(kernel, (h.shape[0] * slots * split,), *cotangents, g, h, y, w, dg, dh, dy, dw, *indices, **options)
     return partial_sums(dg, 0) if need.g else dg, *_finish(launch, dh, dy, dw, by_sender, sender_start)
 
 
@@ -140,9 +152,7 @@ def _split(launch: Launch, h: Tensor, slots: int) -> int:
 def _edge_outputs(plan: KernelPlan, slots: int, need: Need, h: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Room for gradients per edge: of h (E, h_dim), of y (E, slots, y_dim), of w; empty where it is not wanted."""
     n_edges = w.shape[0]
-    used = {p.h_start for p in plan.paths}
-    full = sum(p.n_channels * (2 * p.l1 + 1) for p in {p.h_start: p for p in plan.paths}.values()) == plan.h_dim
-    dh = (h.new_empty if full and used else h.new_zeros)(n_edges, plan.h_dim) if need.h else h.new_empty(0)
+    dh = (h.new_empty if plan.reads_all else h.new_zeros)(n_edges, plan.h_dim) if need.h else h.new_empty(0)
     dy = y.new_empty(n_edges, slots, plan.y_dim) if need.y else y.new_empty(0)
     return dh, dy, torch.empty_like(w) if need.w else w.new_empty(0)
 

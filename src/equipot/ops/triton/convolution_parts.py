@@ -92,6 +92,12 @@ class KernelPlan:
         return (self.l_max + 1) ** 2
 
 
+    @cached_property
+    def reads_all(self) -> bool:
+        """Whether every input block has a path."""
+        return sum(d * n for d, n in {p.h_start: (2 * p.l1 + 1, p.n_channels) for p in self.paths}.values()) == self.h_dim
+
+
 @cache
 def parse(key: str) -> KernelPlan:
     """The plan that `equipot.ops.native.plan_key` wrote as text."""
@@ -101,12 +107,12 @@ def parse(key: str) -> KernelPlan:
 
 
 class Tuning(NamedTuple):
-    """How large programs are."""
+    """How large programs are. The values in use were measured, see docs/results_gpu.md."""
 
-    channels: int  # C, per thread
-    rows: int  # input blocks share a part while their output components are at most this many
-    prefetch: bool = True  # read the next edge's sender early
-    cuts: int = 1  # parts that share a block, each with some degrees of Y
+    channels: int  # C, per thread, at most
+    sums: int  # C times the output components of a part, at most
+    rows: int  # blocks share a part while their output components are at most this many
+    registers: int | None = None  # of a thread, at most; more programs run at once
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,6 @@ class Part:
 
     paths: tuple[KernelPath, ...]
     channels: int  # C
-    cut: int = 0  # which of the parts that share its blocks
 
     @property
     def n_channels(self) -> int:
@@ -157,7 +162,7 @@ class Part:
 
 @cache
 def make_parts(plan: KernelPlan, tuning: Tuning) -> tuple[Part, ...]:
-    """Input blocks in order, put together while their channels agree and their outputs stay few; then cut."""
+    """Input blocks in order, put together while their channels agree and their outputs stay few."""
     parts: list[list[KernelPath]] = []
     for start in sorted({p.h_start for p in plan.paths}):
         block = [p for p in plan.paths if p.h_start == start]
@@ -165,21 +170,7 @@ def make_parts(plan: KernelPlan, tuning: Tuning) -> tuple[Part, ...]:
             parts[-1] += block
         else:
             parts.append(block)
-    channels = [_channels(paths[0].n_channels, tuning.channels) for paths in parts]
-    cuts = [(_cut(paths, tuning.cuts), c) for paths, c in zip(parts, channels, strict=True)]
-    return tuple(Part(tuple(piece), c, number) for pieces, c in cuts for number, piece in enumerate(pieces))
-
-
-def _cut(paths: list[KernelPath], cuts: int) -> list[list[KernelPath]]:
-    """Pieces of about the same work, each with all paths of some degrees of Y; the largest first."""
-    pieces: list[list[KernelPath]] = [[] for _ in range(cuts)]
-    for l2 in sorted({p.l2 for p in paths}, key=lambda l2: -_terms([p for p in paths if p.l2 == l2])):
-        min(pieces, key=_terms).extend(p for p in paths if p.l2 == l2)
-    return pieces
-
-
-def _terms(paths: list[KernelPath]) -> int:
-    return sum(int(np.count_nonzero(clebsch_gordan(p.l1, p.l2, p.l3))) for p in paths)
+    return tuple(Part(tuple(paths), _channels(paths, tuning)) for paths in parts)
 
 
 def n_slots(plan: KernelPlan, tuning: Tuning) -> int:
@@ -191,8 +182,9 @@ def _rows(paths: list[KernelPath]) -> int:
     return sum(len(p.components) for p in paths)
 
 
-def _channels(n_channels: int, wanted: int) -> int:
-    """At most `wanted` channels per thread, and no more than there are."""
-    while wanted > 1 and LANES * (wanted // 2) >= n_channels:
-        wanted //= 2
-    return wanted
+def _channels(paths: list[KernelPath], tuning: Tuning) -> int:
+    """C: a power of two, and no more than there are channels."""
+    c = tuning.channels
+    while c > 1 and (c * _rows(paths) > tuning.sums or LANES * (c // 2) >= paths[0].n_channels):
+        c //= 2
+    return c

@@ -18,7 +18,6 @@ from equipot.ops.triton.convolution_parts import Group, KernelPath, KernelPlan, 
 from equipot.ops.triton.source import HEADER, Source, scaled, total
 
 _TAIL = "sender, receiver_start, n_atoms, n_edges, n_split"
-_DECORATOR = '@triton.jit(do_not_specialize=["n_atoms", "n_edges", "n_split"])'
 
 
 class Need(NamedTuple):
@@ -69,37 +68,24 @@ class _Kernel:
         for number, part in enumerate(self.parts):
             self._write_part(number, part)
         out = self.source
-        out.add(_DECORATOR)
+        out.add('@triton.jit(do_not_specialize=["n_atoms", "n_edges", "n_split"])')
         with out.block(f"def kernel({self.arguments}, {_TAIL}):"):
-            self._place(0)
+            out.add("program = tl.program_id(0)")
+            out.add(f"slot = program % {self.n_slots}")
+            out.add(f"split = program // {self.n_slots} % n_split")
+            out.add(f"i = (program // ({self.n_slots} * n_split)).to(tl.int64)")
             first = 0
             for number, part in enumerate(self.parts):
                 with out.block(f"if (slot >= {first}) & (slot < {first + part.n_programs}):"):
                     out.add(f"part_{number}({self.arguments}, {_TAIL}, i, split, slot, slot - {first})")
                 first += part.n_programs
-        first = 0
-        for number, part in enumerate(self.parts):
-            out.add()
-            out.add()
-            out.add(_DECORATOR)
-            with out.block(f"def kernel_{number}({self.arguments}, {_TAIL}):"):
-                self._place(first)
-                out.add(f"part_{number}({self.arguments}, {_TAIL}, i, split, slot, slot - {first})")
-            first += part.n_programs
         return f"{HEADER}\n\n{out.text()}"
-
-    def _place(self, first: int) -> None:
-        """Which receiver, split and slot a program has."""
-        self.source.add("program = tl.program_id(0)")
-        self.source.add(f"slot = program // (n_atoms * n_split) + {first}")
-        self.source.add("split = program // n_atoms % n_split")
-        self.source.add("i = (program % n_atoms).to(tl.int64)")
 
     def _write_part(self, number: int, part: Part) -> None:
         out = self.source
         self.mask = f", mask=k < {part.n_channels}" if part.n_channels % part.width else ""
         self.zero = f"tl.zeros([{part.width}], {self.dtype})"
-        out.add("@triton.jit(noinline=True)")
+        out.add("@triton.jit(noinline=True)")  # compiled by itself: Triton's passes take more than a proportional time
         with out.block(f"def part_{number}({self.arguments}, {_TAIL}, i, split, slot, block):"):
             out.add(f"k = block * {part.width} + tl.arange(0, {part.width})")
             out.add("begin = tl.load(receiver_start + i) + split")
@@ -113,16 +99,12 @@ class _Kernel:
         raise NotImplementedError
 
     def walk(self, body: Callable[[Part], None], part: Part) -> None:
-        """The loop over the receiver's edges: `body` writes what happens on edge e with sender s."""
+        """The loop over the receiver's edges: `body` writes what happens on edge e with sender s, which is read one edge ahead."""
         out = self.source
-        if self.tuning.prefetch:
-            out.add("following = tl.load(sender + begin, mask=begin < end, other=0)")
+        out.add("following = tl.load(sender + begin, mask=begin < end, other=0)")
         with out.block("for e in range(begin, end, n_split):"):
-            if self.tuning.prefetch:
-                out.add("s = following")
-                out.add("following = tl.load(sender + e + n_split, mask=e + n_split < end, other=0)")
-            else:
-                out.add("s = tl.load(sender + e)")
+            out.add("s = following")
+            out.add("following = tl.load(sender + e + n_split, mask=e + n_split < end, other=0)")
             body(part)
 
     def load(self, name: str, row: str, length: int, places: list[tuple[str, int]], mask: str) -> None:
@@ -164,7 +146,7 @@ class _Kernel:
         """An edge's gradients of h and y; a component that nothing couples to is zero."""
         out = self.source
         if need.h:
-            out.add(f"dh_row = dh + (e * {self.tuning.cuts} + {part.cut}) * {self.plan.h_dim} + k")
+            out.add(f"dh_row = dh + e * {self.plan.h_dim} + k")
             for suffix, place in part.h_rows:
                 out.add(f"tl.store(dh_row + {place}, {f'dh{suffix}' if out.defined(f'dh{suffix}') else self.zero}{self.mask})")
         if need.y:

@@ -25,6 +25,7 @@ def traced(kernel: Any, grid: tuple[int], *arguments: Any, **options: Any) -> No
     if isinstance(kernel, InterpretedFunction):
         direct(kernel, grid, *arguments, **options)
     else:
+        options.pop("maxnreg", None)  # which torch does not pass on
         torch.library.wrap_triton(kernel)[grid](*arguments, **options)
 
 

@@ -22,7 +22,8 @@ from equipot.ops.triton.polynomial import Statement, bar, dot, reverse, tangent,
 from equipot.ops.triton.source import HEADER, Source, scaled
 
 LANES = 32
-_CHUNK = 60  # statements of a function; the time to compile one grows with the cube
+_MOST_COEFFICIENTS = 6000  # beyond, a kernel would take minutes to compile
+_CHUNK = 400  # statements of a function; the time to compile one grows with the cube
 
 
 class ProductNeed(NamedTuple):
