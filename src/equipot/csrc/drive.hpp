@@ -120,11 +120,8 @@ EQUIPOT_INLINE void clear(T* x, int64_t n) { std::memset(x, 0, sizeof(T) * stati
 template <class T>
 EQUIPOT_INLINE void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
   const Lanes<T, false> whole(0);
-  for (int64_t m = 0; m < y_dim; ++m) {
-    T sums[block_edges];
-    for (int e = 0; e < block_edges; e += lanes<T>) whole.store(sums + e, sum_each<T>(&block.y_sum[m][e]));
-    for (int e = 0; e < block.size; ++e) gy[e * y_dim + m] = sums[e];
-  }
+  for (int e = 0; e < block.size; ++e)
+    for (int64_t m = 0; m < y_dim; ++m) gy[e * y_dim + m] = sum<T>(whole.load(block.y_sum[m][e]));
 }
 
 // Asks the second-level cache for x[begin … end): row after row, which the kernels, path after path, would fetch in short pieces.

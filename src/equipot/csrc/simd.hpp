@@ -116,44 +116,26 @@ struct Lanes<T, true> {
 };
 #endif
 
-// The sums of the lanes of n vectors, each lane of the result one vector's; n is the number of lanes.
+// The sum of the lanes.
 template <class T>
-EQUIPOT_INLINE Vec<T> sum_each(const T (*x)[lanes<T>]) {
-  Vec<T> result{};
-  for (int i = 0; i < lanes<T>; ++i) {
-    T part[lanes<T>];
-    std::memcpy(part, x[i], sizeof part);
-    for (int width = lanes<T> / 2; width > 0; width /= 2)
-      for (int j = 0; j < width; ++j) part[j] += part[j + width];
-    result[i] = part[0];
-  }
-  return result;
+EQUIPOT_INLINE T sum(Vec<T> x) {
+  T part[lanes<T>];
+  std::memcpy(part, &x, sizeof x);
+  for (int width = lanes<T> / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) part[i] += part[i + width];
+  return part[0];
 }
 #if defined(__AVX512F__)
-// Halves the number of vectors four times: each step adds the two halves of a pair of vectors, of every 512, 256, 128 and 64 bits in turn.
 template <>
-EQUIPOT_INLINE Vec<float> sum_each<float>(const float (*x)[16]) {
-  __m512 v[16];
-  // the vectors whose sums end in lanes i, i + 4, i + 8, i + 12 meet first: the last steps then leave them in order
-  for (int i = 0; i < 16; ++i) v[i] = _mm512_loadu_ps(x[i]);
-  __m512 half[8], quarter[4];
-  for (int i = 0; i < 8; ++i) {
-    const int a = i & 3, b = i >> 2;  // (a, a + 4) and (a + 8, a + 12)
-    const __m512 p = v[a + 8 * b], q = v[a + 8 * b + 4];
-    half[i] = _mm512_add_ps(_mm512_shuffle_f32x4(p, q, 0x88), _mm512_shuffle_f32x4(p, q, 0xdd));
-  }
-  for (int i = 0; i < 4; ++i)
-    quarter[i] = _mm512_add_ps(_mm512_shuffle_f32x4(half[i], half[i + 4], 0x88), _mm512_shuffle_f32x4(half[i], half[i + 4], 0xdd));
-  const __m512 t0 = _mm512_add_ps(_mm512_unpacklo_ps(quarter[0], quarter[2]), _mm512_unpackhi_ps(quarter[0], quarter[2]));
-  const __m512 t1 = _mm512_add_ps(_mm512_unpacklo_ps(quarter[1], quarter[3]), _mm512_unpackhi_ps(quarter[1], quarter[3]));
-  return _mm512_add_ps(_mm512_unpacklo_ps(t0, t1), _mm512_unpackhi_ps(t0, t1));
-}
+EQUIPOT_INLINE float sum<float>(Vec<float> x) { return _mm512_reduce_add_ps(x); }
+template <>
+EQUIPOT_INLINE double sum<double>(Vec<double> x) { return _mm512_reduce_add_pd(x); }
 #elif defined(__AVX2__)
 template <>
-EQUIPOT_INLINE Vec<float> sum_each<float>(const float (*x)[8]) {
-  const auto pair = [&](int i) { return _mm256_hadd_ps(_mm256_loadu_ps(x[i]), _mm256_loadu_ps(x[i + 1])); };
-  const __m256 low = _mm256_hadd_ps(pair(0), pair(2)), high = _mm256_hadd_ps(pair(4), pair(6));
-  return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+EQUIPOT_INLINE float sum<float>(Vec<float> x) {
+  __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+  return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 #endif
 
