@@ -134,7 +134,7 @@ def test_a_third_derivative_is_refused():
 
 def test_the_torch_library_operation_is_the_same():
     plan, edges, inputs = make_case("l=0")
-    (h, y, w), indices = inputs[:3], (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start)
+    (h, y, w), indices = inputs[:3], (edges.sender, edges.receiver, edges.receiver_start, edges.by_sender, edges.sender_start)
     ours = derivatives(lambda h, y, w, e, p: torch.ops.equipot.gpu_edge_convolution(h, y, w, *indices, plan_key(plan)), inputs, edges, plan)
     for a, b in zip(ours, derivatives(convolution.edge_convolution, inputs, edges, plan), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -33,7 +33,7 @@ def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: Convol
     Edges past receiver_start[N], the padding of a captured graph, are left out, and their gradients are zero.
     Differentiable twice; a third derivative raises NotImplementedError. Raises ValueError for a wrong shape, dtype or device.
     """
-    arrays = (h, y, w, edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start)
+    arrays = (h, y, w, edges.sender, edges.receiver, edges.receiver_start, edges.by_sender, edges.sender_start)
     if torch.compiler.is_compiling():
         return gpu_edge_convolution(*arrays, plan_key(plan))
     key = _key(plan)
@@ -52,22 +52,35 @@ def _key(plan: ConvolutionPlan) -> str:
 # ---- kernels of a plan ----
 
 
+_LONG = 150  # coupling coefficients from which on the code of all parts is longer than the instruction cache
+
+
 def forward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the forward is cut."""
-    return Tuning(channels=4, sums=84, rows=32) if dtype == torch.float32 else Tuning(channels=2, sums=42, rows=32)
+    if dtype == torch.float32:
+        return Tuning(channels=4, sums=84, rows=36, registers=128 if plan.l_max > 1 else None)
+    return Tuning(channels=2, sums=42, rows=36)
 
 
 def backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the backward is cut."""
-    return Tuning(channels=2, sums=64, rows=32, registers=128) if dtype == torch.float32 else Tuning(channels=1, sums=32, rows=32)
+    by_part = plan.n_terms > _LONG
+    if dtype == torch.float32:
+        return Tuning(channels=2, sums=64, rows=32, registers=128 if plan.l_max > 1 else None, by_part=by_part)
+    return Tuning(channels=1, sums=32, rows=32, by_part=by_part)
 
 
 def double_backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the double backward is cut."""
-    rows = 24 if plan.l_max > 1 else 0
+    rows, by_part = 24 if plan.l_max > 1 else 0, plan.n_terms > _LONG
     if dtype == torch.float32:
-        return Tuning(channels=2, sums=42, rows=rows, registers=168 if plan.l_max > 2 else None)
-    return Tuning(channels=1, sums=21, rows=rows)
+        return Tuning(channels=2, sums=42, rows=rows, registers=168 if plan.l_max > 1 else None, by_part=by_part)
+    return Tuning(channels=1, sums=21, rows=rows, by_part=by_part)
+
+
+def goes_by_sender(plan: KernelPlan, need: Need) -> bool:
+    """Whether the backward takes each sender's edges: gathering g then costs less than writing and reading a row of dh per edge."""
+    return need.h and plan.out_dim <= 2.5 * plan.h_dim and plan.reads_all
 
 
 class Kernel(NamedTuple):
@@ -89,7 +102,8 @@ def forward_kernel(key: str, dtype: torch.dtype) -> Kernel:
 def backward_kernel(key: str, dtype: torch.dtype, need: Need) -> Kernel:
     """The backward of a plan."""
     tuning = backward_tuning(parse(key), dtype)
-    return _kernel(key, backward_source(parse(key), tuning, TYPE_NAMES[dtype], need), tuning)
+    text = backward_source(parse(key), tuning, TYPE_NAMES[dtype], need, goes_by_sender(parse(key), need))
+    return _kernel(key, text, tuning)
 
 
 @cache
@@ -107,60 +121,73 @@ def _kernel(key: str, text: str, tuning: Tuning) -> Kernel:
 # ---- the three operations: tensors in, tensors out ----
 
 
-def _forward(launch: Launch, h, y, w, sender, receiver_start, by_sender, sender_start, key: str) -> Tensor:
+def _forward(launch: Launch, h, y, w, sender, receiver, receiver_start, by_sender, sender_start, key: str) -> Tensor:
     plan = parse(key)
     h, y, w = _check(plan, sender, h=h, y=y, w=w)
     kernel, slots, options = forward_kernel(key, h.dtype)
-    split = _split(launch, h, slots)
-    out = h.new_empty(split, h.shape[0], plan.out_dim)
-    indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
-    launch(kernel, (h.shape[0] * slots * split,), h, y, w, out, *indices, **options)
+    sizes = _sizes(launch, h, sender, slots)
+    out = h.new_empty(sizes[2], h.shape[0], plan.out_dim)
+    launch(kernel, _grid(sizes, slots), h, y, w, out, sender, receiver_start, *sizes, **options)
     return partial_sums(out, 0)
 
 
-def _backward(launch: Launch, g, h, y, w, sender, receiver_start, by_sender, sender_start, key: str, need) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(
+    launch: Launch, g, h, y, w, sender, receiver, receiver_start, by_sender, sender_start, key: str, need
+) -> tuple[Tensor, Tensor, Tensor]:
     plan, need = parse(key), Need(*need)
     g, h, y, w = _check(plan, sender, g=g, h=h, y=y, w=w)
     kernel, slots, options = backward_kernel(key, h.dtype, need)
+    sizes = _sizes(launch, h, sender, slots)
+    if goes_by_sender(plan, need):
+        _, dy, dw = _edge_outputs(plan, slots, need._replace(h=False), h, y, w)
+        dh = h.new_empty(sizes[2], *h.shape)
+        launch(kernel, _grid(sizes, slots), g, h, y, w, dh, dy, dw, by_sender, receiver, sender_start, *sizes, **options)
+        return partial_sums(dh, 0), *_finish_edges(dy, dw)
     dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
-    split = _split(launch, h, slots)
-    indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
-    launch(kernel, (h.shape[0] * slots * split,), g, h, y, w, dh, dy, dw, *indices, **options)
-    return _finish(launch, dh, dy, dw, by_sender, sender_start)
+    launch(kernel, _grid(sizes, slots), g, h, y, w, dh, dy, dw, sender, receiver_start, *sizes, **options)
+    return _finish_atoms(launch, dh, by_sender, sender_start), *_finish_edges(dy, dw)
 
 
 def _double_backward(
-    launch: Launch, a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, key: str, need
+    launch: Launch, a, b, c, g, h, y, w, sender, receiver, receiver_start, by_sender, sender_start, key: str, need
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     plan, given, need = parse(key), Given(a is not None, b is not None, c is not None), Need(*need[1:], need[0])
     a, b, c, g, h, y, w = _check(plan, sender, a=a, b=b, c=c, g=g, h=h, y=y, w=w)
     kernel, slots, options = double_backward_kernel(key, h.dtype, given, need)
+    sizes = _sizes(launch, h, sender, slots)
     dh, dy, dw = _edge_outputs(plan, slots, need, h, y, w)
-    split = _split(launch, h, slots)
-    dg = g.new_empty(split, *g.shape) if need.g else g.new_empty(0)
+    dg = g.new_empty(sizes[2], *g.shape) if need.g else g.new_empty(0)
     cotangents = [h if x is None else x for x in (a, b, c)]  # a kernel reads none that is not given
-    indices = (sender, receiver_start, h.shape[0], sender.shape[0], split)
-    launch(kernel, (h.shape[0] * slots * split,), *cotangents, g, h, y, w, dg, dh, dy, dw, *indices, **options)
-    return partial_sums(dg, 0) if need.g else dg, *_finish(launch, dh, dy, dw, by_sender, sender_start)
+    launch(kernel, _grid(sizes, slots), *cotangents, g, h, y, w, dg, dh, dy, dw, sender, receiver_start, *sizes, **options)
+    dg = partial_sums(dg, 0) if need.g else dg
+    return dg, _finish_atoms(launch, dh, by_sender, sender_start), *_finish_edges(dy, dw)
 
 
-def _split(launch: Launch, h: Tensor, slots: int) -> int:
-    """Programs that share a receiver's edges: as many as fill the device with warps, 8 at most; one in traced code, which serves all sizes."""
-    return 1 if launch is launching.traced else max(1, min(8, _FULL // (h.shape[0] * slots)))
+def _sizes(launch: Launch, h: Tensor, sender: Tensor, slots: int) -> tuple[int, int, int]:
+    """Atoms, edges, and programs that share an atom's edges: as many as fill the device, 8 at most; one in traced code, which serves all sizes."""
+    split = 1 if launch is launching.traced else max(1, min(8, _FULL // max(1, h.shape[0] * slots)))
+    return h.shape[0], sender.shape[0], split
+
+
+def _grid(sizes: tuple[int, int, int], slots: int) -> tuple[int]:
+    return (sizes[0] * slots * sizes[2],)
 
 
 def _edge_outputs(plan: KernelPlan, slots: int, need: Need, h: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Room for gradients per edge: of h (E, h_dim), of y (E, slots, y_dim), of w; empty where it is not wanted."""
-    n_edges = w.shape[0]
-    dh = (h.new_empty if plan.reads_all else h.new_zeros)(n_edges, plan.h_dim) if need.h else h.new_empty(0)
-    dy = y.new_empty(n_edges, slots, plan.y_dim) if need.y else y.new_empty(0)
+    dh = (h.new_empty if plan.reads_all else h.new_zeros)(w.shape[0], plan.h_dim) if need.h else h.new_empty(0)
+    dy = y.new_empty(w.shape[0], slots, plan.y_dim) if need.y else y.new_empty(0)
     return dh, dy, torch.empty_like(w) if need.w else w.new_empty(0)
 
 
-def _finish(launch: Launch, dh: Tensor, dy: Tensor, dw: Tensor, by_sender: Tensor, sender_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over each sender's edges, and over the programs that share an edge."""
-    gh = segment_sums(launch, dh, by_sender, sender_start) if dh.dim() == 2 else dh
-    return gh, partial_sums(dy, 1) if dy.dim() == 3 else dy, dw
+def _finish_atoms(launch: Launch, dh: Tensor, by_sender: Tensor, sender_start: Tensor) -> Tensor:
+    """Sums over each sender's edges."""
+    return segment_sums(launch, dh, by_sender, sender_start) if dh.dim() == 2 else dh
+
+
+def _finish_edges(dy: Tensor, dw: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the programs that share an edge."""
+    return partial_sums(dy, 1) if dy.dim() == 3 else dy, dw
 
 
 def _check(plan: KernelPlan, sender: Tensor, **named: Tensor | None) -> list[Tensor | None]:
@@ -182,7 +209,7 @@ def _check(plan: KernelPlan, sender: Tensor, **named: Tensor | None) -> list[Ten
 
 # ---- autograd rules, shared by the two ways in ----
 
-_N_INDICES = 5  # four index tensors, key
+_N_INDICES = 6  # five index tensors, key
 
 
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
@@ -211,14 +238,14 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 
 def _setup_forward(ctx: Any, inputs: tuple, output: Tensor | None) -> None:
-    ctx.save_for_backward(*inputs[:7])
-    ctx.key = inputs[7]
+    ctx.save_for_backward(*inputs[:8])
+    ctx.key = inputs[8]
     ctx.set_materialize_grads(False)
 
 
 def _setup_backward(ctx: Any, inputs: tuple, output: tuple | None) -> None:
-    ctx.save_for_backward(*inputs[:8])
-    ctx.key, ctx.need = inputs[8], list(inputs[9])
+    ctx.save_for_backward(*inputs[:9])
+    ctx.key, ctx.need = inputs[9], list(inputs[10])
     ctx.set_materialize_grads(False)
 
 
@@ -259,28 +286,29 @@ class _DoubleBackward(Function):
 
 @torch.library.triton_op("equipot::gpu_edge_convolution", mutates_args={})
 def gpu_edge_convolution(
-    h: Tensor, y: Tensor, w: Tensor, sender: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str
-) -> Tensor:
+    h: Tensor, y: Tensor, w: Tensor,
+    sender: Tensor, receiver: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str,
+) -> Tensor:  # fmt: skip
     """`edge_convolution`, its plan as text."""
-    return _forward(launching.traced, h, y, w, sender, receiver_start, by_sender, sender_start, plan)
+    return _forward(launching.traced, h, y, w, sender, receiver, receiver_start, by_sender, sender_start, plan)
 
 
 @torch.library.triton_op("equipot::gpu_edge_convolution_backward", mutates_args={})
 def gpu_edge_convolution_backward(
-    g: Tensor, h: Tensor, y: Tensor, w: Tensor, sender: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor,
-    plan: str, need: Sequence[bool],
+    g: Tensor, h: Tensor, y: Tensor, w: Tensor,
+    sender: Tensor, receiver: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str, need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of h, y and w; an empty tensor stands for one that is not wanted."""
-    return _backward(launching.traced, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan, need)
+    return _backward(launching.traced, g, h, y, w, sender, receiver, receiver_start, by_sender, sender_start, plan, need)
 
 
 @torch.library.triton_op("equipot::gpu_edge_convolution_double_backward", mutates_args={})
 def gpu_edge_convolution_double_backward(
     a: Tensor | None, b: Tensor | None, c: Tensor | None, g: Tensor, h: Tensor, y: Tensor, w: Tensor,
-    sender: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str, need: Sequence[bool],
+    sender: Tensor, receiver: Tensor, receiver_start: Tensor, by_sender: Tensor, sender_start: Tensor, plan: str, need: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of ⟨a, gh⟩ + ⟨b, gy⟩ + ⟨c, gw⟩ with respect to g, h, y and w."""
-    return _double_backward(launching.traced, a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan, need)
+    return _double_backward(launching.traced, a, b, c, g, h, y, w, sender, receiver, receiver_start, by_sender, sender_start, plan, need)
 
 
 gpu_edge_convolution.register_autograd(_forward_rule, setup_context=_setup_forward)

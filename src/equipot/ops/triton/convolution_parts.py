@@ -91,6 +91,10 @@ class KernelPlan:
         """(l_max + 1)²."""
         return (self.l_max + 1) ** 2
 
+    @cached_property
+    def n_terms(self) -> int:
+        """Coupling coefficients."""
+        return sum(int(np.count_nonzero(clebsch_gordan(p.l1, p.l2, p.l3))) for p in self.paths)
 
     @cached_property
     def reads_all(self) -> bool:
@@ -113,6 +117,7 @@ class Tuning(NamedTuple):
     sums: int  # C times the output components of a part, at most
     rows: int  # blocks share a part while their output components are at most this many
     registers: int | None = None  # of a thread, at most; more programs run at once
+    by_part: bool = False  # first one part of all atoms, then the next: long code stays in the instruction cache
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from typing import NamedTuple
 from equipot.ops.triton.convolution_parts import Group, KernelPath, KernelPlan, Part, Tuning, make_parts
 from equipot.ops.triton.source import HEADER, Source, scaled, total
 
-_TAIL = "sender, receiver_start, n_atoms, n_edges, n_split"
-
 
 class Need(NamedTuple):
     """Which gradients are wanted."""
@@ -42,9 +40,9 @@ def forward_source(plan: KernelPlan, tuning: Tuning, dtype: str) -> str:
     return _Forward(plan, tuning, dtype).text()
 
 
-def backward_source(plan: KernelPlan, tuning: Tuning, dtype: str, need: Need) -> str:
-    """Per edge: dh, dy (a row per program), dw."""
-    return _Backward(plan, tuning, dtype, need).text()
+def backward_source(plan: KernelPlan, tuning: Tuning, dtype: str, need: Need, by_sender: bool = False) -> str:
+    """Per edge: dh, dy (a row per program), dw. By sender, dh is a sum over the sender's edges, a row per split."""
+    return (_BackwardBySender if by_sender else _Backward)(plan, tuning, dtype, need).text()
 
 
 def double_backward_source(plan: KernelPlan, tuning: Tuning, dtype: str, given: Given, need: Need) -> str:
@@ -56,6 +54,8 @@ class _Kernel:
     """What the three have in common: parts, loads and stores."""
 
     arguments: str
+    indices = "sender, receiver_start"
+    start = "receiver_start"  # of an atom's edges
 
     def __init__(self, plan: KernelPlan, tuning: Tuning, dtype: str):
         self.plan, self.tuning, self.dtype = plan, tuning, dtype
@@ -65,31 +65,42 @@ class _Kernel:
 
     def text(self) -> str:
         """The module: a function per part, and the kernel that chooses among them."""
+        self.all = f"{self.arguments}, {self.indices}, n_atoms, n_edges, n_split"
         for number, part in enumerate(self.parts):
             self._write_part(number, part)
         out = self.source
         out.add('@triton.jit(do_not_specialize=["n_atoms", "n_edges", "n_split"])')
-        with out.block(f"def kernel({self.arguments}, {_TAIL}):"):
-            out.add("program = tl.program_id(0)")
-            out.add(f"slot = program % {self.n_slots}")
-            out.add(f"split = program // {self.n_slots} % n_split")
-            out.add(f"i = (program // ({self.n_slots} * n_split)).to(tl.int64)")
+        with out.block(f"def kernel({self.all}):"):
+            self._place()
             first = 0
             for number, part in enumerate(self.parts):
                 with out.block(f"if (slot >= {first}) & (slot < {first + part.n_programs}):"):
-                    out.add(f"part_{number}({self.arguments}, {_TAIL}, i, split, slot, slot - {first})")
+                    out.add(f"part_{number}({self.all}, i, split, slot, slot - {first})")
                 first += part.n_programs
         return f"{HEADER}\n\n{out.text()}"
+
+    def _place(self) -> None:
+        """Which atom, split and slot a program has."""
+        out = self.source
+        out.add("program = tl.program_id(0)")
+        if self.tuning.by_part:
+            out.add("slot = program // (n_atoms * n_split)")
+            out.add("split = program // n_atoms % n_split")
+            out.add("i = (program % n_atoms).to(tl.int64)")
+        else:
+            out.add(f"slot = program % {self.n_slots}")
+            out.add(f"split = program // {self.n_slots} % n_split")
+            out.add(f"i = (program // ({self.n_slots} * n_split)).to(tl.int64)")
 
     def _write_part(self, number: int, part: Part) -> None:
         out = self.source
         self.mask = f", mask=k < {part.n_channels}" if part.n_channels % part.width else ""
         self.zero = f"tl.zeros([{part.width}], {self.dtype})"
         out.add("@triton.jit(noinline=True)")  # compiled by itself: Triton's passes take more than a proportional time
-        with out.block(f"def part_{number}({self.arguments}, {_TAIL}, i, split, slot, block):"):
+        with out.block(f"def part_{number}({self.all}, i, split, slot, block):"):
             out.add(f"k = block * {part.width} + tl.arange(0, {part.width})")
-            out.add("begin = tl.load(receiver_start + i) + split")
-            out.add("end = tl.load(receiver_start + i + 1)")
+            out.add(f"begin = tl.load({self.start} + i) + split")
+            out.add(f"end = tl.load({self.start} + i + 1)")
             self.write(part)
         out.add()
         out.add()
@@ -113,19 +124,19 @@ class _Kernel:
         for suffix, place in places:
             self.source.add(f"{name}{suffix} = tl.load({name}_row + {place}{mask})")
 
-    def load_features(self, part: Part, *names: str) -> None:
+    def load_features(self, part: Part, *names: str, row: str = "s") -> None:
         """Rows of the sender."""
         for name in names:
-            self.load(name, "s", self.plan.h_dim, [(suffix, f"{place} + k") for suffix, place in part.h_rows], self.mask)
+            self.load(name, row, self.plan.h_dim, [(suffix, f"{place} + k") for suffix, place in part.h_rows], self.mask)
 
     def load_harmonics(self, part: Part, *names: str) -> None:
         """Rows of the edge, the same for every channel."""
         for name in names:
             self.load(name, "e", self.plan.y_dim, [(str(m), m) for m in part.harmonics], "")
 
-    def load_cotangent(self, part: Part) -> None:
-        """The receiver's row of g, once."""
-        self.load("g", "i", self.plan.out_dim, [(suffix, f"{place} + k") for suffix, place in part.out_rows], self.mask)
+    def load_cotangent(self, part: Part, row: str = "i") -> None:
+        """The receiver's row of g."""
+        self.load("g", row, self.plan.out_dim, [(suffix, f"{place} + k") for suffix, place in part.out_rows], self.mask)
 
     def load_weight(self, name: str, array: str, path: KernelPath) -> None:
         """One path's weights on the edge."""
@@ -161,7 +172,7 @@ class _Kernel:
     def zero_padding(self, part: Part, need: Need) -> None:
         """Edges past the last receiver's, the padding of a captured graph, get zeros: each receiver's programs write a share of them."""
         out = self.source
-        with out.block("for e in range(tl.load(receiver_start + n_atoms) + i * n_split + split, n_edges, n_atoms * n_split):"):
+        with out.block(f"for e in range(tl.load({self.start} + n_atoms) + i * n_split + split, n_edges, n_atoms * n_split):"):
             out.clear()
             self.store_edge(part, need)
             for path in part.paths if need.w else ():
@@ -232,6 +243,45 @@ class _Backward(_Kernel):
         for number, path in group.paths if need.w else ():
             value = " + ".join(f"g{number}_{m3} * t{number}_{m3}" for m3 in path.components)
             out.add(f"tl.store(dw + e * {self.plan.w_dim} + {path.w_start} + k, {value}{self.mask})")
+
+
+class _BackwardBySender(_Backward):
+    """The same with the edges of a sender, whose dh is then a sum in registers; g is gathered."""
+
+    indices = "by_sender, receiver, sender_start"
+    start = "sender_start"
+
+    def write(self, part: Part) -> None:
+        out = self.source
+        self.load_features(part, "h", row="i")
+        for suffix, _ in part.h_rows:
+            out.add(f"dh{suffix} = {self.zero}")
+        self.walk(self._edge, part)
+        out.add(f"dh_row = dh + (split * n_atoms + i) * {self.plan.h_dim} + k")
+        for suffix, place in part.h_rows:
+            out.add(f"tl.store(dh_row + {place}, dh{suffix}{self.mask})")
+        self.zero_padding(part, self.need._replace(h=False))
+
+    def walk(self, body: Callable[[Part], None], part: Part) -> None:
+        """The loop over the sender's edges: edge e goes to atom t; both are read one edge ahead."""
+        out = self.source
+        out.add("following = tl.load(by_sender + begin, mask=begin < end, other=0)")
+        out.add("target = tl.load(receiver + following, mask=begin < end, other=0)")
+        with out.block("for j in range(begin, end, n_split):"):
+            out.add("e = following")
+            out.add("t = target")
+            out.add("following = tl.load(by_sender + j + n_split, mask=j + n_split < end, other=0)")
+            out.add("target = tl.load(receiver + following, mask=j + n_split < end, other=0)")
+            body(part)
+
+    def _edge(self, part: Part) -> None:
+        self.source.clear()
+        self.source.define(*(f"dh{suffix}" for suffix, _ in part.h_rows))
+        self.load_cotangent(part, "t")
+        self.load_harmonics(part, "y")
+        for group in part.groups:
+            self._group(group)
+        self.store_edge(part, self.need._replace(h=False))
 
 
 def _spread(out: Source, name: str, value: str, terms: list[tuple[str, float]]) -> None:

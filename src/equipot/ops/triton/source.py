@@ -46,13 +46,13 @@ class Source:
         self.add(f"{name} {'+=' if name in self._defined else '='} {value}")
         self._defined.add(name)
 
+    def define(self, *names: str) -> None:
+        """Says that these hold a value already."""
+        self._defined.update(names)
+
     def clear(self) -> None:
         """Forgets every sum."""
         self._defined.clear()
-
-    def forget(self, *names: str) -> None:
-        """Says that the next term of these is the first one again."""
-        self._defined.difference_update(names)
 
     def defined(self, name: str) -> bool:
         """Whether a term of this sum was written."""
