@@ -154,7 +154,7 @@ def _save(ctx: Any, inputs: tuple, n_tensors: int) -> None:
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
     if g is None:
         return (None,) * _N_INPUTS
-    need = list(ctx.needs_input_grad[:3])
+    need = _wanted(ctx, 3)
     grads = _backward(g, *ctx.saved_tensors, ctx.plan, need=need)
     return (*_only(grads, need), *(None,) * (_N_INPUTS - 3))
 
@@ -162,7 +162,7 @@ def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     n_nothing = _N_INPUTS - 3 + 1  # indices, plan, need
     cotangents = tuple(x if wanted else None for x, wanted in zip(cotangents, ctx.need, strict=True))
-    need = list(ctx.needs_input_grad[:4])
+    need = _wanted(ctx, 4)
     if all(x is None for x in cotangents):
         return (None,) * (4 + n_nothing)
     grads = _double_backward(*cotangents, *ctx.saved_tensors, ctx.plan, need=need)
@@ -171,6 +171,20 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     raise NotImplementedError("edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one")
+
+
+def _wanted(ctx: Any, n: int) -> list[bool]:
+    """Which of the first n gradients this backward pass will use: torch knows it of each pass (`inputs=`), but tells a Function only of the graph."""
+    return [needed and _executed(node) for needed, (node, _) in zip(ctx.needs_input_grad[:n], ctx.next_functions, strict=False)]
+
+
+def _executed(node: Any) -> bool:
+    if node is None or node.name().endswith("AccumulateGrad"):
+        return True
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # a leaf, of which torch does not tell
+        return True
 
 
 def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:

@@ -66,7 +66,7 @@ def backward_tuning(plan: KernelPlan, dtype: torch.dtype) -> Tuning:
     """How the backward is cut."""
     by_part = plan.n_terms > _LONG
     if dtype == torch.float32:
-        return Tuning(channels=2, sums=64, rows=32, registers=128 if plan.l_max > 1 else None, by_part=by_part)
+        return Tuning(channels=2 if plan.l_max > 1 else 4, sums=64, rows=32, registers=128 if plan.l_max > 1 else None, by_part=by_part)
     return Tuning(channels=1, sums=32, rows=32, by_part=by_part)
 
 
