@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS := $(or $(EQUIPOT_PEERS),.peers)
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/equipot/csrc/*) src/equipot/math/coupling.py
 
-.PHONY: demo test install dev lint bench docs clean
+.PHONY: demo test install dev lint bench docs peers clean
 .NOTPARALLEL:
 
 # torch goes in first and pinned: a range would make pip fetch the newest build with gigabytes of GPU packages
@@ -38,6 +39,16 @@ lint: $(BIN)/.dev
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	PATH="$(BIN):$$PATH" $(BIN)/lint-imports
+
+# the programs equipot is compared with, each in an environment of its own: they pin each other out (EQUIPOT_PEERS: their folder)
+$(PEERS)/%/.installed: tests/model/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --upgrade "pip>=24"
+	$(@D)/bin/pip install --quiet $$(grep '^torch==' $<)
+	$(@D)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+peers: $(PEERS)/mace/.installed $(PEERS)/nequip/.installed
 
 clean:
 	rm -rf $(VENV) build runs
