@@ -9,6 +9,10 @@ void backward_f32(const Job<float>&, int64_t, int64_t);
 void backward_f64(const Job<double>&, int64_t, int64_t);
 void double_backward_f32(const Job<float>&, int64_t, int64_t);
 void double_backward_f64(const Job<double>&, int64_t, int64_t);
+extern const equipot::Linear<float> linear_f32;
+extern const equipot::Linear<double> linear_f64;
+extern const equipot::Product<float> product_f32;
+extern const equipot::Product<double> product_f64;
 
 namespace {
 
@@ -44,6 +48,10 @@ const equipot::Kernels kernels = {
     EQUIPOT_NAME,
     {forward_f32, backward_f32, double_backward_f32, gather<float>},
     {forward_f64, backward_f64, double_backward_f64, gather<double>},
+    &linear_f32,
+    &linear_f64,
+    &product_f32,
+    &product_f64,
 };
 
 }  // namespace EQUIPOT_NAMESPACE

@@ -39,6 +39,27 @@ class PathStruct(Structure):
     _fields_ = [(name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")]
 
 
+class LinearBlockStruct(Structure):
+    """`equipot_linear_block`."""
+
+    _fields_ = [(name, c_int64) for name in ("dim", "k_in", "k_out", "x_start", "y_start")]
+
+
+class LinearMapStruct(Structure):
+    """`equipot_linear_map`."""
+
+    _fields_ = [("blocks", POINTER(LinearBlockStruct)), ("n_blocks", c_int64), ("x_dim", c_int64), ("y_dim", c_int64)]
+
+
+class LinearMap:
+    """The blocks of a linear map for the library, and the lengths of its rows and of one element's weights."""
+
+    def __init__(self, x_dim: int, y_dim: int, blocks: list[list[int]]):
+        self.x_dim, self.y_dim, self.w_dim = x_dim, y_dim, sum(k_in * k_out for _, k_in, k_out, *_ in blocks)
+        array = (LinearBlockStruct * len(blocks))(*(LinearBlockStruct(*block) for block in blocks))
+        self.struct = LinearMapStruct(array, len(blocks), x_dim, y_dim)
+
+
 class NativePlan:
     """A plan of the library, and the row lengths that go with it."""
 
@@ -104,6 +125,14 @@ def plan_of_key(key: str) -> NativePlan:
     return NativePlan(lib, l_max, h_dim, w_dim, out_dim, [list(map(int, path.split(","))) for path in paths])
 
 
+@cache
+def linear_map(key: str) -> LinearMap:
+    """The map "x_dim,y_dim;block;block…", a block being dim, k_in, k_out, x_start, y_start."""
+    head, *blocks = key.split(";")
+    x_dim, y_dim = map(int, head.split(","))
+    return LinearMap(x_dim, y_dim, [list(map(int, block.split(","))) for block in blocks])
+
+
 def plan_key(plan: ConvolutionPlan) -> str:
     """All that the library must know of a plan, as text: a constant that a compiled graph can carry to another process."""
     head = f"{plan.l_max},{plan.irreps_in.dim},{plan.n_weights},{plan.irreps_out.dim}"
@@ -127,6 +156,10 @@ def _declare(lib: ctypes.CDLL) -> None:
         for name, n_arrays in (("convolution", 4), ("convolution_backward", 8), ("convolution_double_backward", 12)):
             function = getattr(lib, f"equipot_{name}_{suffix}")
             function.argtypes = [c_void_p, POINTER(EdgesStruct), c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+        for name in ("linear", "linear_transposed", "linear_weights"):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [POINTER(LinearMapStruct), c_int64, c_int64, c_void_p, c_int] + [c_void_p] * 3
             function.restype = c_int
 
 

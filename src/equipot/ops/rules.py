@@ -1,0 +1,55 @@
+"""What the native operations share: who sees them as plain tensors, which gradients a pass wants, and their registration with torch.library."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
+library = torch.library.Library("equipot", "FRAGMENT")
+
+
+def plain(*tensors: Tensor | None) -> bool:
+    """Whether these are ordinary tensors that nothing is tracing."""
+    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.maybe_current_level() is not None:
+        return False
+    return all(t is None or type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
+
+
+def array(operation: str, name: str, x: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The tensor, dense; ValueError if it is not as the library must have it."""
+    if x.shape != shape or x.dtype != dtype or dtype not in SUFFIX or not x.is_cpu:
+        wanted = f"{tuple(shape)} {dtype if dtype in SUFFIX else 'float32 or float64'}"
+        raise ValueError(f"{operation}: {name} is {tuple(x.shape)} {x.dtype} on {x.device}; expected {wanted} on cpu")
+    return x.contiguous()
+
+
+def species_array(operation: str, species: Tensor | None, n_atoms: int) -> Tensor | None:
+    """The species, dense; ValueError if they are not (n_atoms,) int64."""
+    if species is None:
+        return None
+    if species.dtype != torch.int64 or species.shape != (n_atoms,) or not species.is_cpu:
+        raise ValueError(f"{operation}: species is {tuple(species.shape)} {species.dtype} on {species.device}; expected ({n_atoms},) int64 on cpu")
+    return species.contiguous()
+
+
+def wanted(ctx: Any, n: int) -> list[bool]:
+    """Which of the first n gradients this backward pass will use: torch knows it of each pass (`inputs=`), but tells a Function only of the graph."""
+    return [needed and _executed(node) for needed, (node, _) in zip(ctx.needs_input_grad[:n], ctx.next_functions, strict=False)]
+
+
+def _executed(node: Any) -> bool:
+    if node is None or node.name().endswith("AccumulateGrad"):
+        return True
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # a leaf, of which torch does not tell
+        return True
+
+
+def register(name: str, arguments: str, result: str, kernel, fake, rule, setup) -> None:
+    """Defines equipot::NAME for compiled and traced code: the same kernel and derivative rule as eager code has."""
+    library.define(f"{name}({arguments}) -> {result}", tags=(torch.Tag.pt2_compliant_tag,))
+    library.impl(name, kernel, "CPU")
+    torch.library.register_fake(f"equipot::{name}", fake, lib=library)
+    torch.library.register_autograd(f"equipot::{name}", rule, setup_context=setup, lib=library)
