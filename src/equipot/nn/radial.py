@@ -78,6 +78,17 @@ class LinearWeights(nn.Module):
         return expand_pairs(basis @ (self.weight * self.scale), edges.pair, edges.pair_edges)
 
 
+class DirectWeights(nn.Module):
+    """R_pk[e] = e_{k mod n}: the radial functions themselves, no parameters. Basis (P, n) of the pairs, result (E, n_weights)."""
+
+    def __init__(self, n_basis: int, n_weights: int):
+        super().__init__()
+        self.register_buffer("_function", torch.arange(n_weights) % n_basis, persistent=False)
+
+    def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
+        return expand_pairs(basis.index_select(1, self._function), edges.pair, edges.pair_edges)
+
+
 class TableWeights(nn.Module):
     """R[e] = Σ_n e_n W[z, n], a matrix per element of the sender, or per pair of elements; Xavier start, no further factor."""
 
