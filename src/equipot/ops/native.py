@@ -12,7 +12,7 @@ import torch
 
 from equipot.ops.plan import ConvolutionPlan
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 _NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
 
 
@@ -26,10 +26,13 @@ class EdgesStruct(Structure):
     _fields_ = [
         ("n_atoms", c_int64),
         ("n_edges", c_int64),
+        ("n_pairs", c_int64),
         ("sender", c_void_p),
         ("receiver_start", c_void_p),
         ("by_sender", c_void_p),
         ("sender_start", c_void_p),
+        ("pair", c_void_p),
+        ("pair_edges", c_void_p),
     ]
 
 
