@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from equipot.ops import native
+from equipot.ops.passes import plain, wanted
 from equipot.ops.plan import ConvolutionPlan, Edges
 
 _N_INDICES = 6
@@ -32,7 +33,7 @@ def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: Convol
     indices = (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start, edges.pair, edges.pair_edges)
     if torch.compiler.is_compiling():
         return torch.ops.equipot.edge_convolution(h, y, w, *indices, native.plan_key(plan))
-    if _plain(h, y, w):
+    if plain(h, y, w):
         return _Forward.apply(h, y, w, *indices, _key(plan))
     return torch.ops.equipot.edge_convolution(h, y, w, *indices, _key(plan))
 
@@ -42,13 +43,6 @@ def _key(plan: ConvolutionPlan) -> str:
     if found is None:
         found = _keys[id(plan)] = (plan, native.plan_key(plan))  # the reference keeps the id from being used again
     return found[1]
-
-
-def _plain(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors that nothing is tracing."""
-    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.maybe_current_level() is not None:
-        return False
-    return all(t is None or type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
 
 
 # ---- kernels: plain tensors in, plain tensors out ----
@@ -144,7 +138,7 @@ def _call(name: str, plan: native.NativePlan, edges: native.EdgesStruct, dtype: 
 
 
 def _backward(g, h, y, w, *indices_and_plan: Any, need: list[bool]) -> tuple[Tensor, ...]:
-    if _plain(g, h, y, w):
+    if plain(g, h, y, w):
         if not torch.is_grad_enabled():
             return _backward_kernel(g, h, y, w, *indices_and_plan, need)
         return _Backward.apply(g, h, y, w, *indices_and_plan, need)
@@ -152,7 +146,7 @@ def _backward(g, h, y, w, *indices_and_plan: Any, need: list[bool]) -> tuple[Ten
 
 
 def _double_backward(*args: Any, need: list[bool]) -> tuple[Tensor, ...]:
-    if _plain(*args[:7]):
+    if plain(*args[:7]):
         if not torch.is_grad_enabled():
             return _double_backward_kernel(*args, need)
         return _DoubleBackward.apply(*args, need)
@@ -168,7 +162,7 @@ def _save(ctx: Any, inputs: tuple, n_tensors: int) -> None:
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
     if g is None:
         return (None,) * _N_INPUTS
-    need = _wanted(ctx, 3)
+    need = wanted(ctx, 3)
     grads = _backward(g, *ctx.saved_tensors, ctx.plan, need=need)
     return (*_only(grads, need), *(None,) * (_N_INPUTS - 3))
 
@@ -176,7 +170,7 @@ def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     n_nothing = _N_INDICES + 2  # indices, plan, need
     cotangents = tuple(x if wanted else None for x, wanted in zip(cotangents, ctx.need, strict=True))
-    need = _wanted(ctx, 4)
+    need = wanted(ctx, 4)
     if all(x is None for x in cotangents):
         return (None,) * (4 + n_nothing)
     grads = _double_backward(*cotangents, *ctx.saved_tensors, ctx.plan, need=need)
@@ -185,20 +179,6 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     raise NotImplementedError("edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one")
-
-
-def _wanted(ctx: Any, n: int) -> list[bool]:
-    """Which of the first n gradients this backward pass will use: torch knows it of each pass (`inputs=`), but tells a Function only of the graph."""
-    return [needed and _executed(node) for needed, (node, _) in zip(ctx.needs_input_grad[:n], ctx.next_functions, strict=False)]
-
-
-def _executed(node: Any) -> bool:
-    if node is None or node.name().endswith("AccumulateGrad"):
-        return True
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # a leaf, of which torch does not tell
-        return True
 
 
 def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
