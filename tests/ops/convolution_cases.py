@@ -68,7 +68,9 @@ def random_inputs(plan: ConvolutionPlan, n_atoms: int, n_edges: int, dtype: torc
     return [torch.randn(shape, dtype=dtype, generator=generator).requires_grad_() for shape in shapes]
 
 
-def derivatives(convolve: Callable[..., Tensor], inputs: list[Tensor], edges: Edges, plan: ConvolutionPlan, seed: int = 1) -> dict[str, Tensor]:
+def derivatives(
+    convolve: Callable[..., Tensor], inputs: list[Tensor], edges: Edges, plan: ConvolutionPlan, seed: int = 1
+) -> dict[str, Tensor]:
     """A, its gradients with a random cotangent, and theirs: everything the operation can give, by name."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -58,7 +58,11 @@ def test_pairs_that_contradict_their_edges_are_refused():
     plan, edges = plan_of("scalars"), paired(random_edges(9, 77))
     h, y, w = random_inputs(plan, 9, 77, torch.float64)
     w = w[: len(edges.pair_edges)]
-    for wrong in (edges._replace(pair=edges.pair.roll(1)), edges._replace(pair_edges=edges.pair_edges.flip(0)), edges._replace(pair=edges.pair + 1)):
+    for wrong in (
+        edges._replace(pair=edges.pair.roll(1)),
+        edges._replace(pair_edges=edges.pair_edges.flip(0)),
+        edges._replace(pair=edges.pair + 1),
+    ):
         with pytest.raises(native.NativeError, match="index"):
             cpu.edge_convolution(h, y, w, wrong, plan)
 

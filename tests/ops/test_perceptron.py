@@ -27,7 +27,9 @@ def second_derivatives(function, inputs, first_of, seed=0):
     value = function(inputs[0], inputs[1:])
     g = torch.randn(value.shape, dtype=value.dtype, generator=generator).requires_grad_()
     first = torch.autograd.grad(value, first_of, g, create_graph=True)
-    second = torch.autograd.grad(first, [g, *inputs], [torch.randn(f.shape, dtype=f.dtype, generator=generator) for f in first], allow_unused=True)
+    second = torch.autograd.grad(
+        first, [g, *inputs], [torch.randn(f.shape, dtype=f.dtype, generator=generator) for f in first], allow_unused=True
+    )
     return [value, *first, *second]
 
 

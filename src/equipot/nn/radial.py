@@ -103,7 +103,9 @@ class TableWeights(nn.Module):
 class PerceptronWeights(nn.Module):
     """R = MLP(e_n), a row per pair; with `elements` the one-hot sender, or sender and receiver, come before the basis, and a row per edge."""
 
-    def __init__(self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int):
+    def __init__(
+        self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int
+    ):
         super().__init__()
         self.elements, self.n_elements = elements, n_elements
         n_extra = {"none": 0, "sender": n_elements, "both": 2 * n_elements}[elements]

@@ -49,15 +49,23 @@ def _key(plan: ConvolutionPlan) -> str:
 
 
 def _forward_kernel(h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str) -> Tensor:
-    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges)
+    native_plan, edges = (
+        native.plan_of_key(plan),
+        _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges),
+    )
     h, y, w = arrays = _Shapes(native_plan, h, edges).arrays(h=h, y=y, w=w)
     out = h.new_empty(h.shape[0], native_plan.out_dim)
     _call("convolution", native_plan, edges, h.dtype, [*arrays, out])
     return out
 
 
-def _backward_kernel(g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]) -> tuple[Tensor, ...]:
-    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges)
+def _backward_kernel(
+    g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+) -> tuple[Tensor, ...]:
+    native_plan, edges = (
+        native.plan_of_key(plan),
+        _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges),
+    )
     shapes = _Shapes(native_plan, h, edges)
     arrays = shapes.arrays(g=g, h=h, y=y, w=w)
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[1:], need, strict=True)]
@@ -65,8 +73,13 @@ def _backward_kernel(g, h, y, w, sender, receiver_start, by_sender, sender_start
     return _filled(outputs, h)
 
 
-def _double_backward_kernel(a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]):
-    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges)
+def _double_backward_kernel(
+    a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+):
+    native_plan, edges = (
+        native.plan_of_key(plan),
+        _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges),
+    )
     shapes = _Shapes(native_plan, h, edges)
     arrays = shapes.arrays(a=a, b=b, c=c, g=g, h=h, y=y, w=w)
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[3:], need, strict=True)]
@@ -122,7 +135,9 @@ def _structs(n_atoms: int, indices: tuple[Tensor, ...]) -> tuple[native.EdgesStr
     shapes = (n_edges,), (n_atoms + 1,), (n_edges,), (n_atoms + 1,), (n_edges,), (n_pairs, 2)
     for index, shape in zip(indices, shapes, strict=True):
         if index.dtype != torch.int64 or index.shape != shape or not index.is_contiguous() or not index.is_cpu:
-            raise ValueError(f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected {shape} int64, contiguous, on cpu")
+            raise ValueError(
+                f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected {shape} int64, contiguous, on cpu"
+            )
     pointers = [index.data_ptr() for index in indices]
     head = n_atoms, n_edges, n_pairs
     return native.EdgesStruct(*head, *pointers[:4]), native.EdgesStruct(*head, *pointers)
@@ -178,7 +193,9 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
-    raise NotImplementedError("edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one")
+    raise NotImplementedError(
+        "edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one"
+    )
 
 
 def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
@@ -236,11 +253,15 @@ def _fake_forward(h, y, w, sender, receiver_start, by_sender, sender_start, pair
     return h.new_empty(h.shape[0], native.plan_of_key(plan).out_dim)
 
 
-def _fake_backward(g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]) -> tuple[Tensor, ...]:
+def _fake_backward(
+    g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+) -> tuple[Tensor, ...]:
     return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((h, y, w), need, strict=True))
 
 
-def _fake_double_backward(a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]):
+def _fake_double_backward(
+    a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+):
     return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((g, h, y, w), need, strict=True))
 
 

@@ -39,7 +39,9 @@ class EdgesStruct(Structure):
 class PathStruct(Structure):
     """`equipot_path`."""
 
-    _fields_ = [(name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")]
+    _fields_ = [
+        (name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")
+    ]
 
 
 class NativePlan:
