@@ -44,6 +44,7 @@ def test_overlapping_paths_are_refused():
 
 @needs_library
 def test_operations_pass_torchs_own_checks():
+    registry.select("cpu")  # registers them
     plan, edges = plan_of("nequip l=1"), random_edges(9, 77)
     inputs = random_inputs(plan, 9, 77, torch.float64)
     rest = (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start, edges.pair, edges.pair_edges, native.plan_key(plan))
