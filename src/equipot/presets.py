@@ -173,6 +173,49 @@ def mace(
     )
 
 
+def ace(
+    cutoff: float = 5.0,
+    correlation: int = 3,
+    l_max: int = 4,
+    n_radial: int = 8,
+    degrees: tuple[float, ...] | None = None,
+    angular_weight: float = 1.0,
+    radial: Literal["chebyshev", "bessel"] = "chebyshev",
+    transform: Literal["none", "agnesi"] = "agnesi",
+    elements: bool = True,
+) -> ModelSpec:
+    """Linear ACE: one layer, one-hot elements, fixed radial functions, products of coupled channels, a weight per function and element of the centre.
+
+    degrees: for each order ν the highest Σ_ξ (n_ξ + angular_weight · l_ξ) of its products; None: `ace_degrees`. elements: weights per element of the
+    centre, or shared. The energy is linear in all parameters, so that it can be fitted by least squares. The body order is correlation + 1.
+    Source: Drautz, Phys. Rev. B 99, 014104 (2019).
+    """
+    degrees = ace_degrees(n_radial, correlation) if degrees is None else tuple(degrees)
+    layer = LayerSpec(
+        irreps="1x0e",
+        l_max=l_max,
+        linear_up=False,
+        radial=RadialWeightsSpec(kind="direct", widths=()),
+        linear_density=False,
+        channels="coupled",
+        normaliser=NormaliserSpec(kind="none"),
+        product=ProductSpec(correlation=correlation, elements=elements, degrees=degrees, angular_weight=angular_weight),
+        readout=ReadoutSpec(kind="sum"),
+    )
+    return ModelSpec(
+        cutoff=cutoff,
+        layers=(layer,),
+        radial_basis=RadialBasisSpec(kind=radial, n=n_radial, p=2, transform=transform),
+        embedding=EmbeddingSpec(kind="onehot", width=n_radial),
+        preset="ace",
+    )
+
+
+def ace_degrees(n_radial: int, correlation: int) -> tuple[float, ...]:
+    """The highest degrees of `ace` by order: all radial functions for one factor, a little more for two, less for more."""
+    return (n_radial, n_radial + 2, n_radial, n_radial - 1)[:correlation]
+
+
 def schnet_like(
     cutoff: float = 5.0,
     n_layers: int = 4,
@@ -192,7 +235,7 @@ def _energy(shift: str) -> dict:
     return {"energy": EnergySpec(shift=None), "isolated_atom": "free"}
 
 
-PRESETS: dict[str, Callable[..., ModelSpec]] = {"nequip": nequip, "nequip_linear": nequip_linear, "botnet": botnet, "mace": mace, "schnet_like": schnet_like}
+PRESETS: dict[str, Callable[..., ModelSpec]] = {"nequip": nequip, "nequip_linear": nequip_linear, "botnet": botnet, "mace": mace, "ace": ace, "schnet_like": schnet_like}
 
 
 def preset_options(name: str) -> dict[str, inspect.Parameter]:

@@ -37,12 +37,12 @@ class RadialBasisSpec:
 class RadialWeightsSpec:
     """R_pk(r): from the radial basis to one weight per path and channel.
 
-    kind "linear": one matrix; "mlp": a multilayer perceptron. `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a
+    kind "linear": one matrix; "mlp": a multilayer perceptron; "direct": no weights, channel k takes function k mod n itself. `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a
     linear kind, one-hot elements appended to the input of an MLP. normalisation "e3nn": W/√fan-in and activations of unit second moment;
     "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights as they are, with bias.
     """
 
-    kind: Literal["linear", "mlp"] = "mlp"
+    kind: Literal["linear", "mlp", "direct"] = "mlp"
     widths: tuple[int, ...] = (64, 64, 64)
     activation: Activation = "silu"
     elements: Literal["none", "sender", "both"] = "none"
@@ -65,16 +65,23 @@ class NormaliserSpec:
 
 @dataclass(frozen=True, config=_strict)
 class ProductSpec:
-    """B basis: symmetric products of A up to `correlation` ν, weights per element or shared, then a linear map."""
+    """B basis: symmetric products of A up to `correlation` ν, weights per element or shared, then a linear map.
+
+    With coupled channels every set of factors (channel, degree) has a function of its own, and there is no further map. `degrees`: the products of
+    ν factors kept are those with Σ_ξ (n_ξ + angular_weight · l_ξ) ≤ degrees[ν − 1], n = 1, 2, … the number of a factor's radial function.
+    """
 
     correlation: int = Field(1, ge=1, le=4)
     elements: bool = True
+    degrees: tuple[float, ...] | None = None
+    angular_weight: float = Field(1.0, gt=0)
 
 
 @dataclass(frozen=True, config=_strict)
 class ReadoutSpec:
-    """Site energy of a layer from its scalars: linear (no widths) or a perceptron."""
+    """Site energy of a layer from its scalars: linear (no widths) or a perceptron; kind "sum": they are added as they are."""
 
+    kind: Literal["perceptron", "sum"] = "perceptron"
     widths: tuple[int, ...] = ()
     activation: Activation = "silu"
     normalisation: Literal["e3nn", "he"] = "e3nn"
@@ -93,7 +100,8 @@ class LayerSpec:
     l_max: int = Field(2, ge=0, le=8)
     linear_up: bool = True
     radial: RadialWeightsSpec = RadialWeightsSpec()
-    channels: Literal["uncoupled"] = "uncoupled"
+    linear_density: bool = True
+    channels: Literal["uncoupled", "coupled"] = "uncoupled"
     density: str | None = None
     normaliser: NormaliserSpec = NormaliserSpec()
     product: ProductSpec | None = None
@@ -109,12 +117,12 @@ class LayerSpec:
 
 @dataclass(frozen=True, config=_strict)
 class EmbeddingSpec:
-    """First features of an element: "linear" from one-hot (W/√n_elements) or a "learned" table.
+    """First features of an element: "linear" from one-hot (W/√n_elements), a "learned" table, or "onehot": `width` channels of its own, fixed.
 
     `attributes`: what element-dependent maps are built from: "onehot" (one matrix per element) or "embedding" (contracted with the table).
     """
 
-    kind: Literal["linear", "learned"] = "linear"
+    kind: Literal["linear", "learned", "onehot"] = "linear"
     width: int = Field(16, ge=1)
     attributes: Literal["onehot", "embedding"] = "onehot"
 
@@ -174,12 +182,13 @@ class ModelSpec:
             raise ValueError(f"elements must be ascending atomic numbers 1 to 118, each once, not {list(self.elements)}")
         if all(layer.readout is None for layer in self.layers):
             raise ValueError("no layer has a readout: the model would have no energy")
-        if self.radial_basis.transform == "agnesi" and self.radial_basis.kind != "bessel":
-            raise ValueError("the Agnesi transform goes with the Bessel basis")
+        if self.radial_basis.transform == "agnesi" and self.radial_basis.kind == "gaussian":
+            raise ValueError("the Agnesi transform goes with the Bessel and Chebyshev bases")
         if self.isolated_atom == "exact" and self.energy.shift not in (0, 0.0) and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift)):
             raise ValueError("a shift gives an isolated atom an energy of its own: say isolated_atom: free with it, or leave shift at 0")
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             _check_normaliser(layer.normaliser)
+            _check_channels(self, index, layer)
         if self.pair_cutoff is not None:
             _check_pair_cutoff(self.pair_cutoff, len(self.elements), self.cutoff)
         layer_features(self)
@@ -201,6 +210,27 @@ def _check_normaliser(normaliser: NormaliserSpec) -> None:
         raise ValueError(f"a normaliser {normaliser.place} the linear map divides by the {end}'s element: with a value per element say per: {end}")
     if normaliser.kind == "density" and normaliser.place == "before":
         raise ValueError("the density normaliser divides the sum at its centre: place: after")
+
+
+def _check_channels(spec: "ModelSpec", index: int, layer: LayerSpec) -> None:
+    n = spec.radial_basis.n
+    if layer.radial.kind == "direct" and (index or first_features(spec).mul(0, 1) % n):
+        raise ValueError(f"radial kind direct gives channel k the radial function k mod {n}: only a first layer with a multiple of {n} channels")
+    if layer.channels == "uncoupled":
+        if layer.product is not None and layer.product.degrees is not None:
+            raise ValueError("product.degrees is a truncation of products of coupled channels: say channels: coupled with it")
+        return
+    if index or layer.linear_up or layer.linear_density or layer.radial.kind != "direct" or layer.self_connection != "none":
+        raise ValueError(
+            "coupled channels are (element, radial function) of a first layer: with them say embedding onehot, radial direct, linear_up: false, "
+            "linear_density: false, self_connection: none"
+        )
+    if spec.embedding.kind != "onehot" or spec.embedding.width != n:
+        raise ValueError(f"coupled channels are (element, radial function): embedding kind onehot, width {n} as radial_basis.n")
+    if layer.product is None or layer.product.degrees is None or len(layer.product.degrees) != layer.product.correlation:
+        raise ValueError("coupled channels need a product with one of `degrees` for each order up to its correlation")
+    if any((b.l, b.p) != (0, 1) for b in Irreps.parse(layer.irreps)):
+        raise ValueError(f"products of coupled channels are invariants: irreps such as 1x0e, not {layer.irreps}")
 
 
 def _check_pair_cutoff(pair_cutoff: tuple[tuple[float, ...], ...], n: int, cutoff: float) -> None:
@@ -232,12 +262,20 @@ def layer_features(spec: ModelSpec) -> list[Irreps]:
     return features
 
 
+def first_features(spec: ModelSpec) -> Irreps:
+    """h^(0): even scalars; one-hot ones are as many as there are elements (one, as long as these are not known) times the width."""
+    n = max(1, len(spec.elements)) if spec.embedding.kind == "onehot" else 1
+    return Irreps.parse(f"{n * spec.embedding.width}x0e")
+
+
 def _reached_features(spec: ModelSpec) -> list[Irreps]:
     """Irreps of h^(0) … h^(T) that are wanted and that a coupling path reaches."""
-    features = [Irreps.parse(f"{spec.embedding.width}x0e")]
+    features = [first_features(spec)]
     for index, layer in enumerate(spec.layers):
         known = reachable(features[-1], layer.l_max)
-        if layer.product is not None:
+        if layer.channels == "coupled":
+            known = {(0, 1)}
+        elif layer.product is not None:
             known = reachable_by_product(density_irreps(layer, features[-1]), layer.product.correlation)
         if layer.nonlinearity == "gate" and _gate_parity(reachable(features[-1], layer.l_max)) == -1:
             known = {(l, -p if l else p) for l, p in known}
@@ -291,6 +329,8 @@ def reachable_by_product(irreps: Irreps, correlation: int) -> set[tuple[int, int
 
 def density_irreps(layer: LayerSpec, features: Irreps, update: Irreps | None = None) -> Irreps:
     """Irreps of A behind its linear map: those reached and, if `update` is given, those of use for it."""
+    if layer.channels == "coupled":
+        return Irreps.uniform(features.mul(0, 1), layer.l_max, "natural")
     if layer.product is None and update is not None:
         return update
     known = reachable(features, layer.l_max)
@@ -341,6 +381,22 @@ def body_order(spec: ModelSpec) -> int | None:
             return None
         highest = max(highest, c + 1)
     return highest
+
+
+def nonlinear_because(spec: ModelSpec) -> str | None:
+    """Why the energy is not linear in the parameters, or None: then it is that of linear ACE, E_base + Σ_η W_η(z) B_η."""
+    first = spec.layers[0]
+    reasons = {
+        f"it has {len(spec.layers)} layers": len(spec.layers) > 1,
+        "its channels are not coupled": first.channels != "coupled",
+        "its radial functions have parameters": spec.radial_basis.trainable,
+        f"its {first.normaliser.kind} normaliser is not none": first.normaliser.kind != "none",
+        f"its nonlinearity is {first.nonlinearity}": first.nonlinearity != "none",
+        "its readout has weights of its own": first.readout is None or first.readout.kind != "sum",
+        f"its layer gives {first.irreps}, not 1x0e": Irreps.parse(first.irreps).dim != 1,
+        "its energy scale or shift is trainable": spec.energy.train_scale or spec.energy.train_shift,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def smoothness(spec: ModelSpec) -> str:

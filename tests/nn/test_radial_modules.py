@@ -9,6 +9,7 @@ import torch
 from equipot.data.neighbours import neighbour_graph
 from equipot.math import radial as oracle
 from equipot.nn.radial import LinearWeights, PerceptronWeights, RadialBasis, TableWeights
+from equipot.ops.pairs import rows_of_edges
 from equipot.ops.plan import Edges
 
 CUTOFF = 4.0
@@ -91,7 +92,7 @@ def test_weights_of_the_edges():
     e_en = e_pn[edges.pair]
     sender, receiver = species[edges.sender], species[edges.receiver]
     one = LinearWeights(5, 7)
-    assert torch.allclose(one(e_pn, species, edges), e_en @ one.weight / math.sqrt(5))
+    assert torch.allclose(rows_of_edges(one(e_pn, species, edges), edges), e_en @ one.weight / math.sqrt(5))
     by_sender, by_both = TableWeights(5, 7, 3, both=False), TableWeights(5, 7, 3, both=True)
     assert torch.allclose(by_sender(e_pn, species, edges), torch.einsum("en,enq->eq", e_en, by_sender.weight[sender]))
     assert torch.allclose(by_both(e_pn, species, edges), torch.einsum("en,enq->eq", e_en, by_both.weight[3 * sender + receiver]))
@@ -101,7 +102,7 @@ def test_elements_come_before_the_basis_in_a_perceptron():
     edges, species, e_pn = edges_and_basis()
     one_hot, e_en = torch.eye(3)[species], e_pn[edges.pair]
     plain = PerceptronWeights(5, 7, (4,), "silu", "e3nn", "none", 3)
-    assert torch.allclose(plain(e_pn, species, edges), plain.mlp(e_en))
+    assert torch.allclose(rows_of_edges(plain(e_pn, species, edges), edges), plain.mlp(e_en))
     sender = PerceptronWeights(5, 7, (4,), "relu", "plain", "sender", 3)
     assert torch.allclose(sender(e_pn, species, edges), sender.mlp(torch.cat([one_hot[edges.sender], e_en], 1)))
     both = PerceptronWeights(5, 7, (4,), "tanh", "e3nn", "both", 3)

@@ -43,6 +43,20 @@ def random_edges(n_atoms: int, n_edges: int, seed: int = 0) -> Edges:
     )
 
 
+def paired(edges: Edges, seed: int = 0) -> Edges:
+    """The same edges, most of them two to a pair, in any order."""
+    generator = torch.Generator().manual_seed(seed)
+    n_edges = edges.sender.shape[0]
+    order = torch.randperm(n_edges, generator=generator)
+    n_double = n_edges // 3
+    doubles, singles = order[: 2 * n_double].reshape(-1, 2), order[2 * n_double :, None].expand(-1, 2)
+    pair_edges = torch.cat([doubles, singles])[torch.randperm(n_edges - n_double, generator=generator)]
+    pair = torch.empty(n_edges, dtype=torch.int64)
+    for column in pair_edges.unbind(1):
+        pair[column] = torch.arange(len(pair_edges))
+    return edges._replace(pair=pair, pair_edges=pair_edges.contiguous())
+
+
 def _starts(index: Tensor, n: int) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.int64), torch.bincount(index, minlength=n)[:n].cumsum(0)])
 
@@ -54,7 +68,9 @@ def random_inputs(plan: ConvolutionPlan, n_atoms: int, n_edges: int, dtype: torc
     return [torch.randn(shape, dtype=dtype, generator=generator).requires_grad_() for shape in shapes]
 
 
-def derivatives(convolve: Callable[..., Tensor], inputs: list[Tensor], edges: Edges, plan: ConvolutionPlan, seed: int = 1) -> dict[str, Tensor]:
+def derivatives(
+    convolve: Callable[..., Tensor], inputs: list[Tensor], edges: Edges, plan: ConvolutionPlan, seed: int = 1
+) -> dict[str, Tensor]:
     """A, its gradients with a random cotangent, and theirs: everything the operation can give, by name."""
     generator = torch.Generator().manual_seed(seed)
 

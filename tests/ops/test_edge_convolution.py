@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from convolution_cases import PLANS, assert_same, derivatives, plan_of, random_edges, random_inputs
+from convolution_cases import PLANS, assert_same, derivatives, paired, plan_of, random_edges, random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +42,29 @@ def test_value_and_derivatives(name, dtype, instruction_set):
     if dtype == torch.float32:  # random cotangents depend on the dtype: compare with the reference of that dtype
         exact = derivatives(reference.edge_convolution, inputs, edges, plan)
     assert_same(found, exact, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", PLANS)
+def test_weights_by_pair(name, dtype, instruction_set):
+    plan, edges = plan_of(name), paired(random_edges(9, 77))
+    h, y, w = random_inputs(plan, 9, 77, dtype)
+    inputs = [h, y, w.detach()[: len(edges.pair_edges)].clone().requires_grad_()]
+    found = derivatives(cpu.edge_convolution, inputs, edges, plan)
+    assert_same(found, derivatives(reference.edge_convolution, inputs, edges, plan), TOLERANCE[dtype])
+
+
+def test_pairs_that_contradict_their_edges_are_refused():
+    plan, edges = plan_of("scalars"), paired(random_edges(9, 77))
+    h, y, w = random_inputs(plan, 9, 77, torch.float64)
+    w = w[: len(edges.pair_edges)]
+    for wrong in (
+        edges._replace(pair=edges.pair.roll(1)),
+        edges._replace(pair_edges=edges.pair_edges.flip(0)),
+        edges._replace(pair=edges.pair + 1),
+    ):
+        with pytest.raises(native.NativeError, match="index"):
+            cpu.edge_convolution(h, y, w, wrong, plan)
 
 
 @settings(max_examples=15, deadline=None)

@@ -44,9 +44,10 @@ def test_overlapping_paths_are_refused():
 
 @needs_library
 def test_operations_pass_torchs_own_checks():
+    registry.select("cpu")  # registers them
     plan, edges = plan_of("nequip l=1"), random_edges(9, 77)
     inputs = random_inputs(plan, 9, 77, torch.float64)
-    rest = (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start, native.plan_key(plan))
+    rest = (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start, edges.pair, edges.pair_edges, native.plan_key(plan))
     g = torch.randn(9, plan.irreps_out.dim, dtype=torch.float64, requires_grad=True)
     cotangents = [torch.randn_like(x) for x in inputs]
     ops = torch.ops.equipot

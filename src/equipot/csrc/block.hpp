@@ -14,17 +14,20 @@ constexpr int max_l = EQUIPOT_MAX_L;
 constexpr int max_d = 2 * max_l + 1;
 constexpr int max_y = (max_l + 1) * (max_l + 1);
 
-// The edges e of a block. Rows of atoms: h and a at sender[e], g and out at receiver[e], offsets from the arrays' beginning. Rows of edges: w, c, gw
-// and gh (each edge's part of it) are those of the block's first edge, the others follow at their strides. What is absent: a and c are a row of
-// zeros with offset or stride 0, outputs are null. y and b transposed, edges fastest; m and n the coupling matrices sum_m2 C[m1, m2, m3] y[m2]
+// The edges e of a block. Rows of atoms: h and a at sender[e], g and out at receiver[e], offsets from the arrays' beginning. Rows of weights: w[e],
+// c[e] and gw[e]. gh (each edge's part of it) is the row of the block's first edge, the others follow at its stride. What is absent: a and c are a
+// row of zeros, outputs are null. y and b transposed, edges fastest; m and n the coupling matrices sum_m2 C[m1, m2, m3] y[m2]
 // (or b) of the current path at [m1 * d3 + m3][e]; y_sum partial sums of gy, by channel lanes.
 template <class T>
 struct Block {
   int size;
   bool fresh;  // the first edge is its receiver's first: its row of out is written, not added to
-  const T *h, *a, *g, *w, *c;
-  T *out, *gh, *gw;
-  int64_t w_stride, c_stride, h_stride;
+  bool with_gw;
+  const T *h, *a, *g;
+  T *out, *gh;
+  int64_t h_stride;
+  const T *w[block_edges], *c[block_edges];
+  T* gw[block_edges];
   const int64_t* a_sender;
   int64_t sender[block_edges], receiver[block_edges];
   alignas(64) T y[max_y][block_edges];

@@ -89,10 +89,13 @@ EQUIPOT_INLINE void prepare(Block<T>& block, const Job<T>& job) {
   block.h = job.h, block.g = job.g, block.out = job.out;
   block.a = job.a ? job.a : zeros;
   block.a_sender = job.a ? block.sender : no_offsets;
-  block.h_stride = plan.h_dim, block.w_stride = plan.w_dim;
-  block.c_stride = job.c ? plan.w_dim : 0;
-  block.c = zeros;
+  block.h_stride = plan.h_dim;
+  block.with_gw = job.gw;
+  for (int e = 0; e < block_edges; ++e) block.c[e] = zeros;
 }
+
+// Whether another edge of the same pair comes first in pair_edges: its gradient has the row of gw, this one's is added later.
+inline bool second_of_pair(const equipot_edges& edges, int64_t e) { return edges.pair && edges.pair_edges[2 * edges.pair[e]] != e; }
 
 // Points the block at edges [first, first + size); `receiver` is that of an edge before and becomes that of the last.
 template <class T>
@@ -100,11 +103,12 @@ EQUIPOT_INLINE void fill(Block<T>& block, const Job<T>& job, int64_t first, int 
   const auto& plan = *job.plan;
   const auto& edges = *job.edges;
   block.size = size;
-  block.w = job.w + first * plan.w_dim;
-  if (job.c) block.c = job.c + first * plan.w_dim;
   block.gh = job.gh ? job.work + first * plan.h_dim : nullptr;
-  block.gw = job.gw ? job.gw + first * plan.w_dim : nullptr;
   for (int e = 0; e < size; ++e) {
+    const int64_t row = (edges.pair ? edges.pair[first + e] : first + e) * plan.w_dim;
+    block.w[e] = job.w + row;
+    if (job.c) block.c[e] = job.c + row;
+    if (job.gw) block.gw[e] = second_of_pair(edges, first + e) ? job.gw_second + row : job.gw + row;
     while (edges.receiver_start[receiver + 1] <= first + e) ++receiver;
     if (e == 0) block.fresh = edges.receiver_start[receiver] == first;
     block.sender[e] = edges.sender[first + e] * plan.h_dim;
@@ -124,13 +128,13 @@ EQUIPOT_INLINE void store_y(const Block<T>& block, T* gy, int64_t y_dim) {
     for (int64_t m = 0; m < y_dim; ++m) gy[e * y_dim + m] = sum<T>(whole.load(block.y_sum[m][e]));
 }
 
-// Asks the second-level cache for x[begin … end): row after row, which the kernels, path after path, would fetch in short pieces.
+// Asks the second-level cache for n numbers from x on.
 template <class T>
-EQUIPOT_INLINE void prefetch(const T* x, int64_t begin, int64_t end) {
-  for (int64_t k = begin; k < end; k += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(x + k, 0, 2);
+EQUIPOT_INLINE void prefetch(const T* x, int64_t n) {
+  for (int64_t k = 0; k < n; k += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(x + k, 0, 2);
 }
 
-// Bytes of rows of edges beyond which they are fetched ahead and gw is written past the caches.
+// Bytes of rows of weights beyond which a path of one block asks for the same path of the next.
 constexpr int64_t far_bytes = 8 << 20;
 
 // The edges of receivers first <= i < last: `kernel` (if not null) and, if gy is wanted, `gradient_y` of every path of every block.
@@ -144,7 +148,6 @@ void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kern
   if (job.out)
     for (int64_t i = first; i < last; ++i)
       if (!plan.out_covered || start[i] == start[i + 1]) clear(job.out + i * plan.out_dim, plan.out_dim);
-  const int64_t n_paths = static_cast<int64_t>(plan.paths.size());
   const int64_t n_rows = 1 + (job.c != nullptr) + (job.gw != nullptr);
   const bool far = job.edges->n_edges * plan.w_dim * n_rows * static_cast<int64_t>(sizeof(T)) > far_bytes;
   int64_t receiver = first;
@@ -153,17 +156,17 @@ void drive(const Job<T>& job, int64_t first, int64_t last, PathFunction<T>* kern
     fill(block, job, edge, size, receiver);
     if (SECOND && job.b) transpose(job.b + edge * plan.y_dim, plan.y_dim, size, block.b);
     if (job.gh && !plan.h_covered) clear(job.work + edge * plan.h_dim, size * plan.h_dim);
-    if (job.gw && !plan.w_covered) clear(job.gw + edge * plan.w_dim, size * plan.w_dim);
+    if (job.gw && !plan.w_covered)
+      for (int e = 0; e < size; ++e) clear(block.gw[e], plan.w_dim);
     if (job.gy) std::memset(block.y_sum, 0, sizeof block.y_sum[0] * plan.y_dim);
-    const int64_t next = edge + block_edges, rest = job.edges->n_edges - next;
-    const int64_t ahead = !far || rest <= 0 ? 0 : (rest < block_edges ? rest : block_edges) * plan.w_dim;
-    int64_t part = 0;
+    const int64_t next = edge + block_edges, after = far ? (end - next < block_edges ? end : next + block_edges) : next;
     for (const Path& path : plan.paths) {
-      const int64_t from = ahead * part / n_paths, to = ahead * (part + 1) / n_paths;
-      ++part;
-      prefetch(job.w + next * plan.w_dim, from, to);
-      if (job.c) prefetch(job.c + next * plan.w_dim, from, to);
-      if (job.gw) prefetch(job.gw + next * plan.w_dim, from, to);
+      for (int64_t e = next; e < after; ++e) {
+        const int64_t at = (job.edges->pair ? job.edges->pair[e] : e) * plan.w_dim + path.w_start;
+        prefetch(job.w + at, path.n_channels);
+        if (job.c) prefetch(job.c + at, path.n_channels);
+        if (job.gw) prefetch(job.gw + at, path.n_channels);
+      }
       couple<T>(path, block.y, block.m);
       if (SECOND && job.b) couple<T>(path, block.b, block.n);
       if (SECOND && !job.b) std::memset(block.n, 0, sizeof block.n[0] * path.d1() * path.d3());

@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes; the loader compares it with the number it was written for. */
-#define EQUIPOT_ABI_VERSION 1
+#define EQUIPOT_ABI_VERSION 3
 #define EQUIPOT_MAX_L 8 /* largest degree of h, Y and A */
 
 enum {
@@ -79,19 +79,23 @@ EQUIPOT_API void equipot_plan_destroy(equipot_plan* plan); /* null is allowed */
 
 /* The graph. Edge e goes from sender[e] to the atom i with receiver_start[i] <= e < receiver_start[i + 1]: edges are sorted by receiver.
  * by_sender lists all edges, those of sender j at by_sender[sender_start[j]] ... by_sender[sender_start[j + 1] - 1], and gives the order in which
- * their contributions to one atom are added. */
+ * their contributions to one atom are added.
+ * Rows of w and its gradients: with `pair` null, edge e has row e. Otherwise the two directions of a pair of atoms share one: edge e has row pair[e],
+ * and the edges of row p are pair_edges[2 p] and pair_edges[2 p + 1], which are the same where a pair has one edge only. */
 typedef struct {
-  int64_t n_atoms, n_edges;
+  int64_t n_atoms, n_edges, n_pairs;
   const int64_t* sender;         /* [n_edges] */
   const int64_t* receiver_start; /* [n_atoms + 1] */
   const int64_t* by_sender;      /* [n_edges] */
   const int64_t* sender_start;   /* [n_atoms + 1] */
+  const int64_t* pair;           /* [n_edges] or null */
+  const int64_t* pair_edges;     /* [n_pairs][2] or null, with pair */
 } equipot_edges;
 
 /* Forward
  *   A[i, p m3 k] = sum_{e -> i} w[e, p k] sum_{m1 m2} C_p[m1, m2, m3] h[sender(e), m1 k] Y[e, m2]
  * with C = sqrt(2 l3 + 1) * w3j in the real basis of equipot.math.coupling. Components of A that no path reaches are 0.
- *   h [n_atoms][h_dim], y [n_edges][(l_max + 1)^2], w [n_edges][w_dim], out [n_atoms][out_dim].
+ *   h [n_atoms][h_dim], y [n_edges][(l_max + 1)^2], w [n_edges or n_pairs][w_dim], out [n_atoms][out_dim].
  * n_threads <= 1 runs on the calling thread; small graphs do so always. */
 EQUIPOT_API int equipot_convolution_f32(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const float* h, const float* y,
                                         const float* w, float* out);
@@ -101,7 +105,7 @@ EQUIPOT_API int equipot_convolution_f64(const equipot_plan* plan, const equipot_
 /* Backward: the gradients of <g, A(h, y, w)> with respect to h, y and w, each of its argument's shape. An output may be null: it is not computed.
  * Gradients of channels and components that no path uses are 0.
  *   g [n_atoms][out_dim].
- *   work: scratch of n_edges * h_dim reals, needed only if gh is not null. */
+ *   work: scratch of n_edges * h_dim reals if gh is not null, and n_pairs * w_dim more if gw is not null and edges->pair is not. */
 EQUIPOT_API int equipot_convolution_backward_f32(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const float* g,
                                                  const float* h, const float* y, const float* w, float* gh, float* gy, float* gw, float* work);
 EQUIPOT_API int equipot_convolution_backward_f64(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const double* g,
@@ -111,8 +115,8 @@ EQUIPOT_API int equipot_convolution_backward_f64(const equipot_plan* plan, const
 /* Double backward: with cotangents a, b, c of the outputs gh, gy, gw of the backward, the gradients of
  *   S = <a, gh> + <b, gy> + <c, gw> = <g, A(a, y, w) + A(h, b, w) + A(h, y, c)>
  * with respect to g, h, y and w. A cotangent may be null: it is zero. An output may be null: it is not computed.
- *   a [n_atoms][h_dim], b [n_edges][(l_max + 1)^2], c [n_edges][w_dim]; dg, dh, dy, dw of the shapes of g, h, y, w.
- *   work: scratch of n_edges * h_dim reals, needed only if dh is not null. */
+ *   a [n_atoms][h_dim], b [n_edges][(l_max + 1)^2], c as w; dg, dh, dy, dw of the shapes of g, h, y, w.
+ *   work: as in the backward, for dh and dw. */
 EQUIPOT_API int equipot_convolution_double_backward_f32(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const float* a,
                                                         const float* b, const float* c, const float* g, const float* h, const float* y,
                                                         const float* w, float* dg, float* dh, float* dy, float* dw, float* work);

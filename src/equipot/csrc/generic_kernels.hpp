@@ -46,7 +46,7 @@ struct GenericKernel {
         receiver = block.receiver[e], fresh = true;
       }
       const T* h = block.h + block.sender[e] + path.h_start + k;
-      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k);
+      const V w = lane.load(block.w[e] + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
         const V x = w * lane.load(h + m1 * path.n_channels);
         for (int m3 = 0; m3 < d3; ++m3) sum[m3] += broadcast(block.m[m1 * d3 + m3][e]) * x;
@@ -62,14 +62,14 @@ struct GenericKernel {
       V g[max_d], gw{};
       load_rows(g, d3, block.g + block.receiver[e] + path.out_start + path.out_channel + k, path.out_stride, lane);
       const T* h = block.h + block.sender[e] + path.h_start + k;
-      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k);
+      const V w = lane.load(block.w[e] + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
         V u{};
         for (int m3 = 0; m3 < d3; ++m3) u += broadcast(block.m[m1 * d3 + m3][e]) * g[m3];
         gw += u * lane.load(h + m1 * path.n_channels);
         if (block.gh) put(w * u, block.gh + e * block.h_stride + path.h_start + k + m1 * path.n_channels, path.first_of_h, lane);
       }
-      if (block.gw) put(gw, block.gw + e * block.w_stride + path.w_start + k, true, lane);
+      if (block.with_gw) put(gw, block.gw[e] + path.w_start + k, true, lane);
     }
   }
 
@@ -87,7 +87,7 @@ struct GenericKernel {
       }
       V g[max_d], gw{};
       load_rows(g, d3, block.g + g_at + receiver, path.out_stride, lane);
-      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k), c = lane.load(block.c + e * block.c_stride + path.w_start + k);
+      const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
       for (int m1 = 0; m1 < d1; ++m1) {
         const int64_t at = path.h_start + k + m1 * path.n_channels;
         const V h = lane.load(block.h + block.sender[e] + at), a = lane.load(block.a + block.a_sender[e] + at), q = w * h, s = w * a + c * h;
@@ -103,7 +103,7 @@ struct GenericKernel {
         gw += v * h;
         if (block.gh) put(c * u + w * v, block.gh + e * block.h_stride + at, path.first_of_h, lane);
       }
-      if (block.gw) put(gw, block.gw + e * block.w_stride + path.w_start + k, true, lane);
+      if (block.with_gw) put(gw, block.gw[e] + path.w_start + k, true, lane);
     }
     if (block.out) flush(sum, d3, block.out + g_at + receiver, path.out_stride, fresh, lane);
   }
@@ -115,7 +115,7 @@ struct GenericKernel {
     for (int e = 0; e < block.size; ++e) {
       V g[max_d], x[max_d], y_sum[max_d] = {};
       load_rows(g, path.d3(), block.g + block.receiver[e] + path.out_start + path.out_channel + k, path.out_stride, lane);
-      const V w = lane.load(block.w + e * block.w_stride + path.w_start + k), c = lane.load(block.c + e * block.c_stride + path.w_start + k);
+      const V w = lane.load(block.w[e] + path.w_start + k), c = lane.load(block.c[e] + path.w_start + k);
       for (int m1 = 0; m1 < path.d1(); ++m1) {
         const int64_t at = path.h_start + k + m1 * path.n_channels;
         const V h = lane.load(block.h + block.sender[e] + at);

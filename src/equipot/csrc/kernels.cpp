@@ -41,13 +41,25 @@ void gather(const Job<T>& job, int64_t first, int64_t last) {
   }
 }
 
+// gw of pairs of two edges.
+template <class T>
+void fold(const Job<T>& job, int64_t first, int64_t last) {
+  const int64_t n = job.plan->w_dim;
+  for (int64_t p = first; p < last; ++p) {
+    if (job.edges->pair_edges[2 * p] == job.edges->pair_edges[2 * p + 1]) continue;
+    T* to = job.gw + p * n;
+    const T* from = job.gw_second + p * n;
+    for (int64_t k = 0; k < n; ++k) to[k] += from[k];
+  }
+}
+
 }  // namespace
 
 extern const equipot::Kernels kernels;
 const equipot::Kernels kernels = {
     EQUIPOT_NAME,
-    {forward_f32, backward_f32, double_backward_f32, gather<float>},
-    {forward_f64, backward_f64, double_backward_f64, gather<double>},
+    {forward_f32, backward_f32, double_backward_f32, gather<float>, fold<float>},
+    {forward_f64, backward_f64, double_backward_f64, gather<double>, fold<double>},
     &linear_f32,
     &linear_f64,
     &product_f32,

@@ -14,14 +14,16 @@ struct Job {
   const equipot_edges* edges;
   const T *a, *b, *c, *g, *h, *y, *w;
   T *out, *gh, *gy, *gw;
-  T* work;  // [n_edges][h_dim]: each edge's contribution to gh of its sender
+  T* work;       // [n_edges][h_dim]: each edge's contribution to gh of its sender
+  T* gw_second;  // [n_pairs][w_dim]: the contribution to gw of each pair's second edge
 };
 
-// Kernels of one type. `convolve…` do the edges of receivers first <= i < last; `gather` sums `work` to gh of senders first <= j < last.
+// Kernels of one type. The first three do the edges of receivers first <= i < last; `gather` sums `work` to gh of senders first <= j < last, `fold`
+// adds `gw_second` to gw of pairs first <= p < last.
 template <class T>
 struct Convolution {
   using Kernel = void(const Job<T>&, int64_t first, int64_t last);
-  Kernel *forward, *backward, *double_backward, *gather;
+  Kernel *forward, *backward, *double_backward, *gather, *fold;
 };
 
 struct Kernels {

@@ -86,12 +86,14 @@ struct PathKernel {
   EQUIPOT_KERNEL static void forward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const int64_t h_stride = path.n_channels, out_stride = path.out_stride;
-    const T *h_base = block.h + path.h_start + k, *w = block.w + path.w_start + k;
+    const T* h_base = block.h + path.h_start + k;
+    const int64_t w_at = path.w_start + k;
     T* out_base = block.out + path.out_start + path.out_channel + k;
     V sum[D3][NB] = {};
     int64_t receiver = block.receiver[0];
     bool fresh = block.fresh;
-    for (int e = 0; e < block.size; ++e, w += block.w_stride) {
+    for (int e = 0; e < block.size; ++e) {
+      const T* w = block.w[e] + w_at;
       if (block.receiver[e] != receiver) {
         flush(sum, out_base + receiver, out_stride, fresh, lane);
         receiver = block.receiver[e], fresh = true;
@@ -131,13 +133,15 @@ struct PathKernel {
   EQUIPOT_KERNEL static void backward(Block<T>& block, const Path& path, int64_t k, int64_t n_lanes) {
     const Lanes<T, TAIL> lane(n_lanes);
     const int64_t h_stride = path.n_channels, g_stride = path.out_stride;
-    const T *h_base = block.h + path.h_start + k, *w = block.w + path.w_start + k;
+    const T* h_base = block.h + path.h_start + k;
+    const int64_t w_at = path.w_start + k;
     const T* g_base = block.g + path.out_start + path.out_channel + k;
-    T *gh_row = block.gh + path.h_start + k, *gw = block.gw + path.w_start + k;
-    const bool with_gh = block.gh, with_gw = block.gw, fresh = path.first_of_h;
+    T* gh_row = block.gh + path.h_start + k;
+    const bool with_gh = block.gh, with_gw = block.with_gw, fresh = path.first_of_h;
     V gv[D3][NB];
     int64_t receiver = -1;
-    for (int e = 0; e < block.size; ++e, w += block.w_stride, gw += block.w_stride, gh_row += block.h_stride) {
+    for (int e = 0; e < block.size; ++e, gh_row += block.h_stride) {
+      const T* w = block.w[e] + w_at;
       if (block.receiver[e] != receiver) {
         receiver = block.receiver[e];
         load_rows(gv, g_base + receiver, g_stride, lane);
@@ -162,7 +166,7 @@ struct PathKernel {
         EQUIPOT_FORGET(h);
         EQUIPOT_FORGET(gh);
       }
-      if (with_gw) put(gwv, gw, true, lane);
+      if (with_gw) put(gwv, block.gw[e] + w_at, true, lane);
     }
   }
 
@@ -171,13 +175,14 @@ struct PathKernel {
     const Lanes<T, TAIL> lane(n_lanes);
     const int64_t h_stride = path.n_channels, g_stride = path.out_stride, g_at = path.out_start + path.out_channel + k;
     const T *h_base = block.h + path.h_start + k, *a_base = block.a + path.h_start + k;
-    const T *w = block.w + path.w_start + k, *c = block.c + path.w_start + k;
-    T *gh_row = block.gh + path.h_start + k, *gw = block.gw + path.w_start + k;
-    const bool with_gh = block.gh, with_gw = block.gw, fresh_gh = path.first_of_h;
+    const int64_t w_at = path.w_start + k;
+    T* gh_row = block.gh + path.h_start + k;
+    const bool with_gh = block.gh, with_gw = block.with_gw, fresh_gh = path.first_of_h;
     bool fresh = block.fresh;
     V gv[D3][NB], sum[D3][NB] = {};
     int64_t receiver = -1;
-    for (int e = 0; e < block.size; ++e, w += block.w_stride, c += block.c_stride, gw += block.w_stride, gh_row += block.h_stride) {
+    for (int e = 0; e < block.size; ++e, gh_row += block.h_stride) {
+      const T *w = block.w[e] + w_at, *c = block.c[e] + w_at;
       if (block.receiver[e] != receiver) {
         if (receiver >= 0) {
           if (block.out) flush(sum, block.out + g_at + receiver, g_stride, fresh, lane);
@@ -221,7 +226,7 @@ struct PathKernel {
         EQUIPOT_FORGET(a);
         EQUIPOT_FORGET(gh);
       }
-      if (with_gw) put(gwv, gw, true, lane);
+      if (with_gw) put(gwv, block.gw[e] + w_at, true, lane);
     }
     if (block.out) flush(sum, block.out + g_at + receiver, g_stride, fresh, lane);
   }
@@ -233,11 +238,12 @@ struct PathKernel {
     const Lanes<T, false> whole(0);
     const int64_t h_stride = path.n_channels, g_stride = path.out_stride;
     const T *h_base = block.h + path.h_start + k, *a_base = block.a + path.h_start + k;
-    const T *w = block.w + path.w_start + k, *c = block.c + path.w_start + k;
+    const int64_t w_at = path.w_start + k;
     const T* g_base = block.g + path.out_start + path.out_channel + k;
     V gv[D3][NB];
     int64_t receiver = -1;
-    for (int e = 0; e < block.size; ++e, w += block.w_stride, c += block.c_stride) {
+    for (int e = 0; e < block.size; ++e) {
+      const T *w = block.w[e] + w_at, *c = block.c[e] + w_at;
       if (block.receiver[e] != receiver) {
         receiver = block.receiver[e];
         load_rows(gv, g_base + receiver, g_stride, lane);

@@ -144,7 +144,9 @@ def _pairs(sender: Tensor, receiver: Tensor, shift: Tensor, n_atoms: int) -> tup
     empty = edges.new_zeros(n_pairs)
     first = empty.scatter_reduce(0, pair, edges, "amin", include_self=False)
     last = empty.scatter_reduce(0, pair, edges, "amax", include_self=False)
-    return pair, torch.stack([first, last], dim=1)
+    # numbered by their first edges: rows of pairs are met in order, and pair[e] is e where no edge has a partner
+    order = torch.argsort(first)
+    return torch.argsort(order)[pair], torch.stack([first, last], dim=1)[order]
 
 
 def _lexicographic_order(receiver: Tensor, sender: Tensor, shift: Tensor) -> Tensor:

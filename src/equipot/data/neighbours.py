@@ -115,7 +115,13 @@ def _filtered_pairs(pair_edges: np.ndarray, keep: np.ndarray) -> tuple[np.ndarra
     both = keep[pair_edges]
     kept = both.any(axis=1)
     edges = np.where(both, pair_edges, pair_edges[:, ::-1])[kept]
-    return np.concatenate([[0], np.cumsum(kept)]), edges
+    rank = np.concatenate([[0], np.cumsum(kept)])
+    if both[kept].all():
+        return rank, edges
+    order = np.argsort(edges[:, 0])  # pairs are numbered by their first edges, and some lost theirs
+    place = np.empty(len(order) + 1, dtype=np.int64)
+    place[order], place[-1] = np.arange(len(order)), len(order)
+    return place[rank], edges[order]
 
 
 class _State:

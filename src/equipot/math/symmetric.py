@@ -115,6 +115,23 @@ def symmetric_multiplicity(irreps: tuple[tuple[int, int], ...], correlation: int
     return counts[correlation, L, P] - counts[correlation, L + 1, P]
 
 
+def count_couplings(powers: Powers, L: int) -> int:
+    """How often L occurs in Π_b Sym^{n_b}(l_b), for (l_b, n_b) of different blocks, from characters alone: weights m = L less those of L + 1.
+
+    >>> count_couplings(((1, 2), (2, 1)), 0), count_couplings(((1, 4),), 0)
+    (1, 1)
+    """
+    counts: Counter[int] = Counter({0: 1})
+    for l, n in powers:
+        single = Counter(sum(monomial) - n * l for monomial in _monomials(l, n))
+        grown: Counter[int] = Counter()
+        for weight, number in counts.items():
+            for m, times in single.items():
+                grown[weight + m] += number * times
+        counts = grown
+    return counts[L] - counts[L + 1]
+
+
 def _check(irreps: tuple[tuple[int, int], ...], correlation: int) -> None:
     if correlation < 1:
         raise ValueError(f"correlation {correlation}: expected 1 or more")

@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from equipot.math import Irreps
+from equipot.math.coupled import coupled_basis
+from equipot.nn.coupled import CoupledProduct
 from equipot.nn.gate import Gate
 from equipot.nn.layer import Layer, NoProduct
 from equipot.nn.linear import ElementLinear, IrrepsLinear
 from equipot.nn.product import SymmetricProduct
-from equipot.nn.radial import LinearWeights, PerceptronWeights, RadialBasis, TableWeights
-from equipot.nn.readout import NoReadout, Readout
+from equipot.nn.radial import DirectWeights, LinearWeights, PerceptronWeights, RadialBasis, TableWeights
+from equipot.nn.readout import NoReadout, Readout, SumReadout
 from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, Residual, Selector, Unnormalised
 from equipot.nn.zbl import ZBL, NoPair
 from equipot.ops.plan import plan_convolution, plan_product
@@ -76,10 +78,10 @@ def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irrep
         up=IrrepsLinear(features, features, ops) if layer.linear_up else nn.Identity(),
         radial=_radial_weights(layer.radial, spec.radial_basis.n, plan.n_weights, len(spec.elements)),
         before=before,
-        linear=IrrepsLinear(plan.irreps_out, density, ops),
+        linear=IrrepsLinear(plan.irreps_out, density, ops) if layer.linear_density else nn.Identity(),
         after=after,
         selector=Selector(ElementLinear(density, density, width, ops)) if layer.self_connection == "selector" else NoSelf(),
-        product=_product(layer, density, update, len(spec.elements), ops),
+        product=_product(spec, layer, density, update, ops),
         self_connection=_self_connection(layer.self_connection, features, update, width, ops),
         nonlinearity=nonlinearity,
     )
@@ -102,14 +104,20 @@ def _normalisers(spec: ModelSpec, normaliser: NormaliserSpec) -> tuple[nn.Module
 def _radial_weights(radial: RadialWeightsSpec, n_basis: int, n_weights: int, n_elements: int) -> nn.Module:
     if radial.kind == "mlp":
         return PerceptronWeights(n_basis, n_weights, radial.widths, radial.activation, radial.normalisation, radial.elements, n_elements)
+    if radial.kind == "direct":
+        return DirectWeights(n_basis, n_weights)
     if radial.elements == "none":
         return LinearWeights(n_basis, n_weights)
     return TableWeights(n_basis, n_weights, n_elements, both=radial.elements == "both")
 
 
-def _product(layer: LayerSpec, density: Irreps, update: Irreps, n_elements: int, ops: Ops) -> nn.Module:
+def _product(spec: ModelSpec, layer: LayerSpec, density: Irreps, update: Irreps, ops: Ops) -> nn.Module:
     if layer.product is None:
         return NoProduct()
+    n_elements = len(spec.elements)
+    if layer.channels == "coupled":
+        basis = coupled_basis(n_elements, spec.radial_basis.n, layer.l_max, layer.product.degrees, layer.product.angular_weight)
+        return CoupledProduct(basis, density, update, n_elements if layer.product.elements else None)
     plan = plan_product(density, layer.product.correlation, update)
     return SymmetricProduct(plan, update, n_elements if layer.product.elements else None, ops)
 
@@ -128,10 +136,14 @@ def build_readout(layer: LayerSpec, features: Irreps) -> nn.Module:
     """The layer's readout, or the one that adds nothing."""
     if layer.readout is None:
         return NoReadout()
+    if layer.readout.kind == "sum":
+        return SumReadout(features)
     return Readout(features, layer.readout.widths, layer.readout.activation, layer.readout.normalisation)
 
 
-def embedding_table(spec: ModelSpec) -> tuple[nn.Parameter, float]:
-    """The table (n_elements, width) and the factor it is used with."""
+def embedding_table(spec: ModelSpec) -> tuple[torch.Tensor, float]:
+    """The table (n_elements, width) and the factor it is used with; a parameter unless it is one-hot."""
+    if spec.embedding.kind == "onehot":
+        return torch.eye(len(spec.elements), dtype=torch.get_default_dtype()).repeat_interleave(spec.embedding.width, dim=1), 1.0
     table = nn.Parameter(torch.randn(len(spec.elements), spec.embedding.width, dtype=torch.get_default_dtype()))
     return table, 1.0 / math.sqrt(len(spec.elements)) if spec.embedding.kind == "linear" else 1.0

@@ -38,7 +38,11 @@ class Potential(nn.Module):
         features = layer_features(spec)
         with _default_dtype(dtype), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.embedding, self._embedding_scale = embedding_table(spec)
+            table, self._embedding_scale = embedding_table(spec)
+            if isinstance(table, nn.Parameter):
+                self.embedding = table
+            else:
+                self.register_buffer("embedding", table, persistent=False)
             self.basis = build_basis(spec)
             self.pair = build_pair(spec)
             pairs = list(zip(spec.layers, features[:-1], features[1:], strict=True))

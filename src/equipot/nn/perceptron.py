@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from equipot.conventions import SECOND_MOMENT
+from equipot.ops.passes import plain
+from equipot.ops.perceptron import DERIVATIVES, perceptron
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": torch.nn.functional.silu,
@@ -28,7 +30,8 @@ class Perceptron(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], activation: str, normalisation: str):
         super().__init__()
-        self.act = ACTIVATIONS[activation]
+        self.activation = activation
+        self._fused = activation in DERIVATIVES and normalisation != "plain" and len(sizes) > 2
         self.gain = SECOND_MOMENT[activation] if normalisation == "e3nn" else 1.0
         dtype = torch.get_default_dtype()
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
@@ -41,15 +44,17 @@ class Perceptron(nn.Module):
             self.biases.extend(nn.Parameter(torch.zeros(b, dtype=dtype)) for _, b in pairs)
 
     def forward(self, x: Tensor) -> Tensor:
-        last = len(self.weights) - 1
-        for i, (weight, scale) in enumerate(zip(self.weights, self.scales, strict=True)):
-            # the activation's factor of the layer before rides on the small matrix instead of the large activations
-            factor = scale * (self.gain if i else 1.0)
-            x = x @ (weight * factor if factor != 1.0 else weight)
+        # the activation's factor of the layer before rides on the small matrix instead of the large activations
+        factors = [scale * (self.gain if i else 1.0) for i, scale in enumerate(self.scales)]
+        weights = [weight * factor for weight, factor in zip(self.weights, factors, strict=True)]
+        if self._fused and x.dim() == 2 and not torch.compiler.is_compiling() and plain(x):
+            return perceptron(x, weights, self.activation)
+        for i, weight in enumerate(weights):
+            x = x @ weight
             if len(self.biases):
                 x = x + self.biases[i]
-            if i < last:
-                x = self.act(x)
+            if i + 1 < len(weights):
+                x = ACTIVATIONS[self.activation](x)
         return x
 
 

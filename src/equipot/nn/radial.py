@@ -67,7 +67,7 @@ class RadialBasis(nn.Module):
 
 
 class LinearWeights(nn.Module):
-    """R[e] = e_n W / √n, one matrix for all. Basis (P, n) of the pairs, result (E, n_weights)."""
+    """R[p] = e_n W / √n, one matrix for all. Basis (P, n) of the pairs, result (P, n_weights)."""
 
     def __init__(self, n_basis: int, n_weights: int):
         super().__init__()
@@ -75,7 +75,18 @@ class LinearWeights(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_basis, n_weights, dtype=torch.get_default_dtype()))
 
     def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
-        return expand_pairs(basis @ (self.weight * self.scale), edges.pair, edges.pair_edges)
+        return basis @ (self.weight * self.scale)
+
+
+class DirectWeights(nn.Module):
+    """R_pk[e] = e_{k mod n}: the radial functions themselves, no parameters. Basis (P, n) of the pairs, result (E, n_weights)."""
+
+    def __init__(self, n_basis: int, n_weights: int):
+        super().__init__()
+        self.register_buffer("_function", torch.arange(n_weights) % n_basis, persistent=False)
+
+    def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
+        return expand_pairs(basis.index_select(1, self._function), edges.pair, edges.pair_edges)
 
 
 class TableWeights(nn.Module):
@@ -101,9 +112,11 @@ class TableWeights(nn.Module):
 
 
 class PerceptronWeights(nn.Module):
-    """R[e] = MLP(e_n), once per pair; with `elements` the one-hot sender, or sender and receiver, come before the basis, once per edge."""
+    """R = MLP(e_n), a row per pair; with `elements` the one-hot sender, or sender and receiver, come before the basis, and a row per edge."""
 
-    def __init__(self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int):
+    def __init__(
+        self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int
+    ):
         super().__init__()
         self.elements, self.n_elements = elements, n_elements
         n_extra = {"none": 0, "sender": n_elements, "both": 2 * n_elements}[elements]
@@ -111,7 +124,7 @@ class PerceptronWeights(nn.Module):
 
     def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
         if self.elements == "none":
-            return expand_pairs(self.mlp(basis), edges.pair, edges.pair_edges)
+            return self.mlp(basis)
         basis = expand_pairs(basis, edges.pair, edges.pair_edges)
         ends = [edges.sender] if self.elements == "sender" else [edges.sender, edges.receiver]
         one_hot = [torch.nn.functional.one_hot(species[end], self.n_elements).to(basis.dtype) for end in ends]

@@ -20,6 +20,19 @@ class Readout(nn.Module):
         return self.mlp(h[:, self.block.start : self.block.stop]).squeeze(1)
 
 
+class SumReadout(nn.Module):
+    """E_i = Σ_k h_i,0e k, without weights. Input (N, irreps.dim), output (N,)."""
+
+    def __init__(self, irreps: Irreps):
+        super().__init__()
+        self.block = irreps.find(0, 1)
+        if self.block is None:
+            raise ValueError(f"a readout needs invariant scalars (0e); {irreps} has none")
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h[:, self.block.start : self.block.stop].sum(1)
+
+
 class NoReadout(nn.Module):
     """A layer that contributes no energy."""
 

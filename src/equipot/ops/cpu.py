@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from equipot.ops import native
+from equipot.ops.passes import plain, wanted
 from equipot.ops.plan import ConvolutionPlan, Edges
 
-_N_INPUTS = 8  # h, y, w, four index tensors, plan
+_N_INDICES = 6
+_N_INPUTS = 3 + _N_INDICES + 1  # h, y, w, index tensors, plan
 _SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan costs more than a small convolution
 
@@ -23,14 +25,15 @@ _keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan cost
 def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: ConvolutionPlan) -> Tensor:
     """Gather, couple, weight and sum to receivers; see `equipot.ops.reference.edge_convolution`.
 
-    Args: h (N, irreps_in.dim), y (E, (l_max+1)²), w (E, n_weights), all float32 or all float64, on the CPU. Returns (N, irreps_out.dim).
+    Args: h (N, irreps_in.dim), y (E, (l_max+1)²), w (E, n_weights) by edge or (P, n_weights) by pair of atoms, all float32 or all float64, on
+    the CPU. Returns (N, irreps_out.dim).
     Differentiable twice; a third derivative raises NotImplementedError. Raises NativeError for an index out of range, and ValueError for a
     wrong shape or dtype.
     """
-    indices = (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start)
+    indices = (edges.sender, edges.receiver_start, edges.by_sender, edges.sender_start, edges.pair, edges.pair_edges)
     if torch.compiler.is_compiling():
         return torch.ops.equipot.edge_convolution(h, y, w, *indices, native.plan_key(plan))
-    if _plain(h, y, w):
+    if plain(h, y, w):
         return _Forward.apply(h, y, w, *indices, _key(plan))
     return torch.ops.equipot.edge_convolution(h, y, w, *indices, _key(plan))
 
@@ -42,49 +45,58 @@ def _key(plan: ConvolutionPlan) -> str:
     return found[1]
 
 
-def _plain(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors that nothing is tracing."""
-    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.maybe_current_level() is not None:
-        return False
-    return all(t is None or type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
-
-
 # ---- kernels: plain tensors in, plain tensors out ----
 
 
-def _forward_kernel(h, y, w, sender, receiver_start, by_sender, sender_start, plan: str) -> Tensor:
-    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], sender, receiver_start, by_sender, sender_start)
-    h, y, w = arrays = _Shapes(native_plan, h, sender).arrays(h=h, y=y, w=w)
+def _forward_kernel(h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str) -> Tensor:
+    native_plan, edges = (
+        native.plan_of_key(plan),
+        _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges),
+    )
+    h, y, w = arrays = _Shapes(native_plan, h, edges).arrays(h=h, y=y, w=w)
     out = h.new_empty(h.shape[0], native_plan.out_dim)
     _call("convolution", native_plan, edges, h.dtype, [*arrays, out])
     return out
 
 
-def _backward_kernel(g, h, y, w, sender, receiver_start, by_sender, sender_start, plan: str, need: list[bool]) -> tuple[Tensor, ...]:
-    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], sender, receiver_start, by_sender, sender_start)
-    shapes = _Shapes(native_plan, h, sender)
+def _backward_kernel(
+    g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+) -> tuple[Tensor, ...]:
+    native_plan, edges = (
+        native.plan_of_key(plan),
+        _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges),
+    )
+    shapes = _Shapes(native_plan, h, edges)
     arrays = shapes.arrays(g=g, h=h, y=y, w=w)
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[1:], need, strict=True)]
-    _call("convolution_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[0])])
+    _call("convolution_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[0], outputs[2])])
     return _filled(outputs, h)
 
 
-def _double_backward_kernel(a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan: str, need: list[bool]):
-    native_plan, edges = native.plan_of_key(plan), _edges(h.shape[0], sender, receiver_start, by_sender, sender_start)
-    shapes = _Shapes(native_plan, h, sender)
+def _double_backward_kernel(
+    a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+):
+    native_plan, edges = (
+        native.plan_of_key(plan),
+        _edges(h.shape[0], w.shape[0], sender, receiver_start, by_sender, sender_start, pair, pair_edges),
+    )
+    shapes = _Shapes(native_plan, h, edges)
     arrays = shapes.arrays(a=a, b=b, c=c, g=g, h=h, y=y, w=w)
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[3:], need, strict=True)]
-    _call("convolution_double_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[1])])
+    _call("convolution_double_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[1], outputs[3])])
     return _filled(outputs, h)
 
 
 class _Shapes:
     """What the arrays of one call must look like: g, h, y, w of the plan's shapes, cotangents a, b, c like h, y, w; one dtype, on the CPU."""
 
-    def __init__(self, plan: native.NativePlan, h: Tensor, sender: Tensor):
-        n_atoms, self.n_edges = h.shape[0], sender.shape[0]
-        self.dtype, self.h_dim = h.dtype, plan.h_dim
-        self.of = {"h": (n_atoms, plan.h_dim), "y": (self.n_edges, plan.y_dim), "w": (self.n_edges, plan.w_dim), "g": (n_atoms, plan.out_dim)}
+    def __init__(self, plan: native.NativePlan, h: Tensor, edges: native.EdgesStruct):
+        n_atoms, n_edges = edges.n_atoms, edges.n_edges
+        self.dtype = h.dtype
+        self.n_h = n_edges * plan.h_dim  # each edge's part of gh
+        self.n_w = edges.n_pairs * plan.w_dim if edges.pair else 0  # the second edges' part of gw
+        n_rows = edges.n_pairs if edges.pair else n_edges
+        self.of = {"h": (n_atoms, plan.h_dim), "y": (n_edges, plan.y_dim), "w": (n_rows, plan.w_dim), "g": (n_atoms, plan.out_dim)}
         self.of |= {"a": self.of["h"], "b": self.of["y"], "c": self.of["w"]}
 
     def arrays(self, **tensors: Tensor | None) -> list[Tensor | None]:
@@ -97,8 +109,8 @@ class _Shapes:
             raise ValueError(f"edge_convolution: {name} is {tuple(x.shape)} {x.dtype} on {x.device}; expected {wanted} on cpu")
         return x.contiguous()
 
-    def workspace(self, gh: Tensor | None) -> Tensor | None:
-        return None if gh is None else gh.new_empty(self.n_edges * self.h_dim)
+    def workspace(self, gh: Tensor | None, gw: Tensor | None) -> Tensor:
+        return torch.empty(self.n_h * (gh is not None) + self.n_w * (gw is not None), dtype=self.dtype)
 
 
 def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
@@ -106,18 +118,29 @@ def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
     return tuple(like.new_empty(0) if x is None else x for x in outputs)
 
 
-def _edges(n_atoms: int, *indices: Tensor) -> native.EdgesStruct:
-    """The graph for the library. Kept on the first tensor: many calls see the same graph, and checking it takes longer than a small convolution."""
+def _edges(n_atoms: int, n_rows: int, *indices: Tensor) -> native.EdgesStruct:
+    """The graph for the library, with or without pairs as w has a row per pair or per edge.
+
+    Kept on the first tensor: many calls see the same graph, and checking it takes longer than a small convolution.
+    """
     cached = getattr(indices[0], "_equipot_edges", None)
-    if cached is not None and cached[0] == n_atoms and all(a is b for a, b in zip(cached[1], indices[1:], strict=True)):
-        return cached[2]
-    n_edges = indices[0].shape[0]
-    for index, length in zip(indices, (n_edges, n_atoms + 1, n_edges, n_atoms + 1), strict=True):
-        if index.dtype != torch.int64 or index.shape != (length,) or not index.is_contiguous() or not index.is_cpu:
-            raise ValueError(f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected ({length},) int64, contiguous, on cpu")
-    edges = native.EdgesStruct(n_atoms, n_edges, *(index.data_ptr() for index in indices))
-    indices[0]._equipot_edges = (n_atoms, indices[1:], edges)
-    return edges
+    if cached is None or cached[0] != n_atoms or any(a is not b for a, b in zip(cached[1], indices[1:], strict=True)):
+        cached = indices[0]._equipot_edges = (n_atoms, indices[1:], _structs(n_atoms, indices))
+    by_edge, by_pair = cached[2]
+    return by_edge if n_rows == by_edge.n_edges else by_pair
+
+
+def _structs(n_atoms: int, indices: tuple[Tensor, ...]) -> tuple[native.EdgesStruct, native.EdgesStruct]:
+    n_edges, n_pairs = indices[0].shape[0], indices[5].shape[0]
+    shapes = (n_edges,), (n_atoms + 1,), (n_edges,), (n_atoms + 1,), (n_edges,), (n_pairs, 2)
+    for index, shape in zip(indices, shapes, strict=True):
+        if index.dtype != torch.int64 or index.shape != shape or not index.is_contiguous() or not index.is_cpu:
+            raise ValueError(
+                f"edge_convolution: an index is {tuple(index.shape)} {index.dtype}; expected {shape} int64, contiguous, on cpu"
+            )
+    pointers = [index.data_ptr() for index in indices]
+    head = n_atoms, n_edges, n_pairs
+    return native.EdgesStruct(*head, *pointers[:4]), native.EdgesStruct(*head, *pointers)
 
 
 def _call(name: str, plan: native.NativePlan, edges: native.EdgesStruct, dtype: torch.dtype, arrays: list[Tensor | None]) -> None:
@@ -130,7 +153,7 @@ def _call(name: str, plan: native.NativePlan, edges: native.EdgesStruct, dtype: 
 
 
 def _backward(g, h, y, w, *indices_and_plan: Any, need: list[bool]) -> tuple[Tensor, ...]:
-    if _plain(g, h, y, w):
+    if plain(g, h, y, w):
         if not torch.is_grad_enabled():
             return _backward_kernel(g, h, y, w, *indices_and_plan, need)
         return _Backward.apply(g, h, y, w, *indices_and_plan, need)
@@ -138,7 +161,7 @@ def _backward(g, h, y, w, *indices_and_plan: Any, need: list[bool]) -> tuple[Ten
 
 
 def _double_backward(*args: Any, need: list[bool]) -> tuple[Tensor, ...]:
-    if _plain(*args[:7]):
+    if plain(*args[:7]):
         if not torch.is_grad_enabled():
             return _double_backward_kernel(*args, need)
         return _DoubleBackward.apply(*args, need)
@@ -154,15 +177,15 @@ def _save(ctx: Any, inputs: tuple, n_tensors: int) -> None:
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
     if g is None:
         return (None,) * _N_INPUTS
-    need = _wanted(ctx, 3)
+    need = wanted(ctx, 3)
     grads = _backward(g, *ctx.saved_tensors, ctx.plan, need=need)
     return (*_only(grads, need), *(None,) * (_N_INPUTS - 3))
 
 
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
-    n_nothing = _N_INPUTS - 3 + 1  # indices, plan, need
+    n_nothing = _N_INDICES + 2  # indices, plan, need
     cotangents = tuple(x if wanted else None for x, wanted in zip(cotangents, ctx.need, strict=True))
-    need = _wanted(ctx, 4)
+    need = wanted(ctx, 4)
     if all(x is None for x in cotangents):
         return (None,) * (4 + n_nothing)
     grads = _double_backward(*cotangents, *ctx.saved_tensors, ctx.plan, need=need)
@@ -170,21 +193,9 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
-    raise NotImplementedError("edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one")
-
-
-def _wanted(ctx: Any, n: int) -> list[bool]:
-    """Which of the first n gradients this backward pass will use: torch knows it of each pass (`inputs=`), but tells a Function only of the graph."""
-    return [needed and _executed(node) for needed, (node, _) in zip(ctx.needs_input_grad[:n], ctx.next_functions, strict=False)]
-
-
-def _executed(node: Any) -> bool:
-    if node is None or node.name().endswith("AccumulateGrad"):
-        return True
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # a leaf, of which torch does not tell
-        return True
+    raise NotImplementedError(
+        "edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one"
+    )
 
 
 def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
@@ -192,11 +203,11 @@ def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
 
 
 def _setup_forward(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    _save(ctx, inputs, 7)
+    _save(ctx, inputs, 3 + _N_INDICES)
 
 
 def _setup_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
-    _save(ctx, inputs[:-1], 8)
+    _save(ctx, inputs[:-1], 4 + _N_INDICES)
     ctx.need = list(inputs[-1])
 
 
@@ -234,19 +245,23 @@ class _DoubleBackward(Function):
 
 # ---- torch.library ----
 
-_INDICES = "Tensor sender, Tensor receiver_start, Tensor by_sender, Tensor sender_start, str plan"
+_INDICES = "Tensor sender, Tensor receiver_start, Tensor by_sender, Tensor sender_start, Tensor pair, Tensor pair_edges, str plan"
 _library = torch.library.Library("equipot", "DEF")
 
 
-def _fake_forward(h, y, w, sender, receiver_start, by_sender, sender_start, plan: str) -> Tensor:
+def _fake_forward(h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str) -> Tensor:
     return h.new_empty(h.shape[0], native.plan_of_key(plan).out_dim)
 
 
-def _fake_backward(g, h, y, w, sender, receiver_start, by_sender, sender_start, plan: str, need: list[bool]) -> tuple[Tensor, ...]:
+def _fake_backward(
+    g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+) -> tuple[Tensor, ...]:
     return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((h, y, w), need, strict=True))
 
 
-def _fake_double_backward(a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, plan: str, need: list[bool]):
+def _fake_double_backward(
+    a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
+):
     return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((g, h, y, w), need, strict=True))
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from equipot.math import Irreps
-from equipot.ops import native, rules
+from equipot.ops import calls, native
+from equipot.ops.passes import plain, wanted
 
 _maps: dict[tuple[int, int], tuple[Irreps, Irreps, str]] = {}  # by ids: hashing irreps costs more than a small map
 
@@ -46,20 +47,20 @@ def _key_text(irreps_in: Irreps, irreps_out: Irreps) -> str:
 
 
 def _linear(x: Tensor, w: Tensor, species: Tensor | None, key: str) -> Tensor:
-    if not rules.plain(x, w):
+    if not plain(x, w):
         return torch.ops.equipot.irreps_linear(x, w, species, key)
     return _Linear.apply(x, w, species, key) if torch.is_grad_enabled() else _linear_kernel(x, w, species, key)
 
 
 def _transposed(g: Tensor, w: Tensor, species: Tensor | None, key: str) -> Tensor:
-    if not rules.plain(g, w):
+    if not plain(g, w):
         return torch.ops.equipot.irreps_linear_transposed(g, w, species, key)
     return _Transposed.apply(g, w, species, key) if torch.is_grad_enabled() else _transposed_kernel(g, w, species, key)
 
 
 def _weights(x: Tensor, g: Tensor, species: Tensor | None, n_elements: int, key: str) -> Tensor:
     """`n_elements`, of weights without species, is 0: their gradient has one axis."""
-    if not rules.plain(x, g):
+    if not plain(x, g):
         return torch.ops.equipot.irreps_linear_weights(x, g, species, n_elements, key)
     return _Weights.apply(x, g, species, n_elements, key) if torch.is_grad_enabled() else _weights_kernel(x, g, species, n_elements, key)
 
@@ -97,12 +98,12 @@ def _weight_shape(call: native.LinearMap, w: Tensor, species: Tensor | None) -> 
 
 
 def _call(name: str, call: native.LinearMap, n_atoms: int, dtype: torch.dtype, species: Tensor | None, **arrays: tuple[Tensor, tuple]) -> None:
-    dense = [rules.array("irreps_linear", argument, x, shape, dtype) for argument, (x, shape) in arrays.items()]
-    species = rules.species_array("irreps_linear", species, n_atoms)
+    dense = [calls.array("irreps_linear", argument, x, shape, dtype) for argument, (x, shape) in arrays.items()]
+    species = calls.species_array("irreps_linear", species, n_atoms)
     weight = dense[-1] if name == "linear_weights" else dense[1]
     n_elements = 1 if species is None else weight.shape[0]
     pointers = [x.data_ptr() for x in dense]
-    function = native.function(name, rules.SUFFIX[dtype])
+    function = native.function(name, calls.SUFFIX[dtype])
     index = None if species is None else species.data_ptr()
     native.check(function(ctypes.byref(call.struct), n_atoms, n_elements, index, torch.get_num_threads(), *pointers))
 
@@ -146,7 +147,7 @@ def _linear_rule(ctx: Any, g: Tensor | None) -> tuple:
     if g is None:
         return (None,) * 4
     x, w, s = _saved(ctx)
-    need = rules.wanted(ctx, 2)
+    need = wanted(ctx, 2)
     gx = _transposed(g, w, s.species, s.key) if need[0] else None
     return gx, _weights(x, g, s.species, s.n_elements, s.key) if need[1] else None, None, None
 
@@ -155,7 +156,7 @@ def _transposed_rule(ctx: Any, c: Tensor | None) -> tuple:
     if c is None:
         return (None,) * 4
     g, w, s = _saved(ctx)
-    need = rules.wanted(ctx, 2)
+    need = wanted(ctx, 2)
     gg = _linear(c, w, s.species, s.key) if need[0] else None
     return gg, _weights(c, g, s.species, s.n_elements, s.key) if need[1] else None, None, None
 
@@ -164,7 +165,7 @@ def _weights_rule(ctx: Any, c: Tensor | None) -> tuple:
     if c is None:
         return (None,) * 5
     x, g, s = _saved(ctx)
-    need = rules.wanted(ctx, 2)
+    need = wanted(ctx, 2)
     gx = _transposed(g, c, s.species, s.key) if need[0] else None
     return gx, _linear(x, c, s.species, s.key) if need[1] else None, None, None, None
 
@@ -214,10 +215,10 @@ def _fake_weights(x: Tensor, g: Tensor, species: Tensor | None, n_elements: int,
 
 
 def _register_all() -> None:
-    rules.register(
+    calls.register(
         "irreps_linear", "Tensor x, Tensor w, Tensor? species, str map", "Tensor", _linear_kernel, _fake_linear, _linear_rule, _setup_rows
     )
-    rules.register(
+    calls.register(
         "irreps_linear_transposed",
         "Tensor g, Tensor w, Tensor? species, str map",
         "Tensor",
@@ -226,7 +227,7 @@ def _register_all() -> None:
         _transposed_rule,
         _setup_rows,
     )
-    rules.register(
+    calls.register(
         "irreps_linear_weights",
         "Tensor x, Tensor g, Tensor? species, int n_elements, str map",
         "Tensor",

@@ -12,7 +12,7 @@ import torch
 
 from equipot.ops.plan import ConvolutionPlan
 
-ABI_VERSION = 1
+ABI_VERSION = 3
 _NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
 
 
@@ -26,17 +26,22 @@ class EdgesStruct(Structure):
     _fields_ = [
         ("n_atoms", c_int64),
         ("n_edges", c_int64),
+        ("n_pairs", c_int64),
         ("sender", c_void_p),
         ("receiver_start", c_void_p),
         ("by_sender", c_void_p),
         ("sender_start", c_void_p),
+        ("pair", c_void_p),
+        ("pair_edges", c_void_p),
     ]
 
 
 class PathStruct(Structure):
     """`equipot_path`."""
 
-    _fields_ = [(name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")]
+    _fields_ = [
+        (name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")
+    ]
 
 
 class LinearBlockStruct(Structure):

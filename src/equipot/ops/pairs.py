@@ -3,10 +3,17 @@
 import torch
 from torch import Tensor
 
+from equipot.ops.plan import Edges
+
 
 def expand_pairs(x: Tensor, pair: Tensor, pair_edges: Tensor) -> Tensor:
     """y[e] = x[pair[e]]: (P, ...) → (E, ...), differentiable to any order; its transpose is `fold_edges`."""
     return _Expand.apply(x, pair, pair_edges)
+
+
+def rows_of_edges(x: Tensor, edges: Edges) -> Tensor:
+    """x with a row per edge, whether it has a row per edge or per pair; where there are as many pairs as edges, pair[e] is e."""
+    return x if x.shape[0] == edges.sender.shape[0] else expand_pairs(x, edges.pair, edges.pair_edges)
 
 
 def fold_edges(y: Tensor, pair: Tensor, pair_edges: Tensor) -> Tensor:

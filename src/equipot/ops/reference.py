@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from equipot.math import Irreps
+from equipot.ops.pairs import rows_of_edges
 from equipot.ops.plan import ConvolutionPlan, Edges, Path, ProductPlan, ProductTerm
 
 
@@ -17,8 +18,10 @@ def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: Convol
 
     A[i, p m3 k] = Σ_{e → i} w[e, p k] Σ_{m1 m2} C_p[m1, m2, m3] h[sender(e), m1 k] Y[e, m2]
 
-    Args: h (N, irreps_in.dim), y (E, (l_max+1)²), w (E, n_weights), all of one dtype. Returns (N, irreps_out.dim).
+    Args: h (N, irreps_in.dim), y (E, (l_max+1)²), w (E, n_weights) by edge or (P, n_weights) by pair of atoms, all of one dtype.
+    Returns (N, irreps_out.dim).
     """
+    w = rows_of_edges(w, edges)
     n_atoms, n_edges = h.shape[0], edges.sender.shape[0]
     h_e = h.index_select(0, edges.sender)
     blocks = []

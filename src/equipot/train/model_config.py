@@ -77,6 +77,8 @@ def _bounded(name: str, parameter: inspect.Parameter) -> Any:
     kind = parameter.annotation
     if get_origin(kind) is tuple:
         return Annotated[tuple[Annotated[int, Strict(), Field(gt=0)], ...], Strict(False)]
+    if any(get_origin(k) is tuple for k in get_args(kind)):
+        return Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False)] | None
     if name.startswith("n_"):
         return Annotated[kind, Field(ge=1)]
     if name.startswith("l_"):

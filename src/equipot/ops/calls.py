@@ -1,19 +1,10 @@
-"""What the native operations share: who sees them as plain tensors, which gradients a pass wants, and their registration with torch.library."""
-
-from typing import Any
+"""What calls of the C++ library share: checks of arrays, and registration with torch.library."""
 
 import torch
 from torch import Tensor
 
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 library = torch.library.Library("equipot", "FRAGMENT")
-
-
-def plain(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors that nothing is tracing."""
-    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.maybe_current_level() is not None:
-        return False
-    return all(t is None or type(t) is Tensor or type(t) is torch.nn.Parameter for t in tensors)
 
 
 def array(operation: str, name: str, x: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -31,20 +22,6 @@ def species_array(operation: str, species: Tensor | None, n_atoms: int) -> Tenso
     if species.dtype != torch.int64 or species.shape != (n_atoms,) or not species.is_cpu:
         raise ValueError(f"{operation}: species is {tuple(species.shape)} {species.dtype} on {species.device}; expected ({n_atoms},) int64 on cpu")
     return species.contiguous()
-
-
-def wanted(ctx: Any, n: int) -> list[bool]:
-    """Which of the first n gradients this backward pass will use: torch knows it of each pass (`inputs=`), but tells a Function only of the graph."""
-    return [needed and _executed(node) for needed, (node, _) in zip(ctx.needs_input_grad[:n], ctx.next_functions, strict=False)]
-
-
-def _executed(node: Any) -> bool:
-    if node is None or node.name().endswith("AccumulateGrad"):
-        return True
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # a leaf, of which torch does not tell
-        return True
 
 
 def register(name: str, arguments: str, result: str, kernel, fake, rule, setup) -> None:
