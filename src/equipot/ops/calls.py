@@ -20,7 +20,9 @@ def species_array(operation: str, species: Tensor | None, n_atoms: int) -> Tenso
     if species is None:
         return None
     if species.dtype != torch.int64 or species.shape != (n_atoms,) or not species.is_cpu:
-        raise ValueError(f"{operation}: species is {tuple(species.shape)} {species.dtype} on {species.device}; expected ({n_atoms},) int64 on cpu")
+        raise ValueError(
+            f"{operation}: species is {tuple(species.shape)} {species.dtype} on {species.device}; expected ({n_atoms},) int64 on cpu"
+        )
     return species.contiguous()
 
 

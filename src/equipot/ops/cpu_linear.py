@@ -97,7 +97,9 @@ def _weight_shape(call: native.LinearMap, w: Tensor, species: Tensor | None) -> 
     return _shape(call, species, w.shape[0] if w.dim() == 2 else 1)
 
 
-def _call(name: str, call: native.LinearMap, n_atoms: int, dtype: torch.dtype, species: Tensor | None, **arrays: tuple[Tensor, tuple]) -> None:
+def _call(
+    name: str, call: native.LinearMap, n_atoms: int, dtype: torch.dtype, species: Tensor | None, **arrays: tuple[Tensor, tuple]
+) -> None:
     dense = [calls.array("irreps_linear", argument, x, shape, dtype) for argument, (x, shape) in arrays.items()]
     species = calls.species_array("irreps_linear", species, n_atoms)
     weight = dense[-1] if name == "linear_weights" else dense[1]

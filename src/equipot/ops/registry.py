@@ -53,9 +53,9 @@ def select(backend: Backend = "auto") -> Ops:
 def _cpu() -> Ops | None:
     if native.library() is None:
         return None
-    from equipot.ops import cpu, cpu_linear  # their operations can be registered only with the library there
+    from equipot.ops import cpu, cpu_linear, cpu_product  # their operations can be registered only with the library there
 
-    return Ops("cpu", cpu.edge_convolution, cpu_linear.irreps_linear, reference.symmetric_product)
+    return Ops("cpu", cpu.edge_convolution, cpu_linear.irreps_linear, cpu_product.symmetric_product)
 
 
 @cache
