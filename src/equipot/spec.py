@@ -37,9 +37,10 @@ class RadialBasisSpec:
 class RadialWeightsSpec:
     """R_pk(r): from the radial basis to one weight per path and channel.
 
-    kind "linear": one matrix; "mlp": a multilayer perceptron; "direct": no weights, channel k takes function k mod n itself. `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a
-    linear kind, one-hot elements appended to the input of an MLP. normalisation "e3nn": W/√fan-in and activations of unit second moment;
-    "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights as they are, with bias.
+    kind "linear": one matrix; "mlp": a multilayer perceptron; "direct": no weights, channel k takes function k mod n itself.
+    `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a linear kind, one-hot elements before the basis in the input of
+    an MLP. normalisation "e3nn": W/√fan-in and activations of unit second moment; "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights
+    as they are, with bias.
     """
 
     kind: Literal["linear", "mlp", "direct"] = "mlp"
@@ -184,7 +185,11 @@ class ModelSpec:
             raise ValueError("no layer has a readout: the model would have no energy")
         if self.radial_basis.transform == "agnesi" and self.radial_basis.kind == "gaussian":
             raise ValueError("the Agnesi transform goes with the Bessel and Chebyshev bases")
-        if self.isolated_atom == "exact" and self.energy.shift not in (0, 0.0) and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift)):
+        if (
+            self.isolated_atom == "exact"
+            and self.energy.shift not in (0, 0.0)
+            and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift))
+        ):
             raise ValueError("a shift gives an isolated atom an energy of its own: say isolated_atom: free with it, or leave shift at 0")
         for index, layer in enumerate(self.layers):
             _check_normaliser(layer.normaliser)
@@ -207,7 +212,9 @@ class ModelSpec:
 def _check_normaliser(normaliser: NormaliserSpec) -> None:
     end = "sender" if normaliser.place == "before" else "receiver"
     if isinstance(normaliser.value, tuple) and normaliser.per != end:
-        raise ValueError(f"a normaliser {normaliser.place} the linear map divides by the {end}'s element: with a value per element say per: {end}")
+        raise ValueError(
+            f"a normaliser {normaliser.place} the linear map divides by the {end}'s element: with a value per element say per: {end}"
+        )
     if normaliser.kind == "density" and normaliser.place == "before":
         raise ValueError("the density normaliser divides the sum at its centre: place: after")
 
@@ -215,7 +222,9 @@ def _check_normaliser(normaliser: NormaliserSpec) -> None:
 def _check_channels(spec: "ModelSpec", index: int, layer: LayerSpec) -> None:
     n = spec.radial_basis.n
     if layer.radial.kind == "direct" and (index or first_features(spec).mul(0, 1) % n):
-        raise ValueError(f"radial kind direct gives channel k the radial function k mod {n}: only a first layer with a multiple of {n} channels")
+        raise ValueError(
+            f"radial kind direct gives channel k the radial function k mod {n}: only a first layer with a multiple of {n} channels"
+        )
     if layer.channels == "uncoupled":
         if layer.product is not None and layer.product.degrees is not None:
             raise ValueError("product.degrees is a truncation of products of coupled channels: say channels: coupled with it")
@@ -312,9 +321,7 @@ def _gate_parity(density: set[tuple[int, int]]) -> int:
 
 def reachable(irreps: Irreps, l_max: int) -> set[tuple[int, int]]:
     """All (l, p) that h ⊗ Y(l ≤ l_max) contains."""
-    return {
-        (l3, b.p * (-1) ** l2) for b in irreps for l2 in range(l_max + 1) for l3 in range(abs(b.l - l2), b.l + l2 + 1)
-    }
+    return {(l3, b.p * (-1) ** l2) for b in irreps for l2 in range(l_max + 1) for l3 in range(abs(b.l - l2), b.l + l2 + 1)}
 
 
 def reachable_by_product(irreps: Irreps, correlation: int) -> set[tuple[int, int]]:
@@ -387,25 +394,29 @@ def nonlinear_because(spec: ModelSpec) -> str | None:
     """Why the energy is not linear in the parameters, or None: then it is that of linear ACE, E_base + Σ_η W_η(z) B_η."""
     first = spec.layers[0]
     reasons = {
-        f"it has {len(spec.layers)} layers": len(spec.layers) > 1,
-        "its channels are not coupled": first.channels != "coupled",
-        "its radial functions have parameters": spec.radial_basis.trainable,
-        f"its {first.normaliser.kind} normaliser is not none": first.normaliser.kind != "none",
-        f"its nonlinearity is {first.nonlinearity}": first.nonlinearity != "none",
-        "its readout has weights of its own": first.readout is None or first.readout.kind != "sum",
-        f"its layer gives {first.irreps}, not 1x0e": Irreps.parse(first.irreps).dim != 1,
-        "its energy scale or shift is trainable": spec.energy.train_scale or spec.energy.train_shift,
+        f"there are {len(spec.layers)} layers": len(spec.layers) > 1,
+        "the channels are not coupled": first.channels != "coupled",
+        "the radial functions have parameters": spec.radial_basis.trainable,
+        f"the normaliser is {first.normaliser.kind}, not none": first.normaliser.kind != "none",
+        f"the nonlinearity is {first.nonlinearity}": first.nonlinearity != "none",
+        "the readout has weights of its own": first.readout is None or first.readout.kind != "sum",
+        f"the layer gives {first.irreps}, not 1x0e": Irreps.parse(first.irreps).dim != 1,
+        "the energy's scale or shift is trainable": spec.energy.train_scale or spec.energy.train_shift,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def smoothness(spec: ModelSpec) -> str:
     """Class of the energy at the cutoff: "C2", "C1" or "jump"."""
-    if any(layer.radial.kind == "mlp" and (layer.radial.normalisation == "plain" or layer.radial.elements != "none") for layer in spec.layers):
+    if any(
+        layer.radial.kind == "mlp" and (layer.radial.normalisation == "plain" or layer.radial.elements != "none") for layer in spec.layers
+    ):
         return "jump"  # a bias, or elements beside the basis in the input: the weights do not vanish where the basis does
     basis = spec.radial_basis
     # powers of (r_c − r): the polynomial envelope brings three whatever its exponent, the cosine two, Bessel functions with their own roots one more
-    vanishing = (3 if basis.envelope == "polynomial" else 2) + (basis.kind == "bessel" and basis.transform == "none" and not basis.trainable)
+    vanishing = (3 if basis.envelope == "polynomial" else 2) + (
+        basis.kind == "bessel" and basis.transform == "none" and not basis.trainable
+    )
     return "C2" if vanishing >= 3 else "C1"
 
 

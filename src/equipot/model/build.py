@@ -40,7 +40,15 @@ def build_basis(spec: ModelSpec) -> RadialBasis:
     transform = 0.5 * _covalent_sums(spec) if basis.transform == "agnesi" else None
     stretch = None if spec.pair_cutoff is None else spec.cutoff / torch.tensor(spec.pair_cutoff, dtype=torch.float64)
     return RadialBasis(
-        basis.kind, basis.n, spec.cutoff, basis.prefactor, basis.trainable, basis.envelope, basis.p, transform_radius=transform, stretch=stretch
+        basis.kind,
+        basis.n,
+        spec.cutoff,
+        basis.prefactor,
+        basis.trainable,
+        basis.envelope,
+        basis.p,
+        transform_radius=transform,
+        stretch=stretch,
     )
 
 

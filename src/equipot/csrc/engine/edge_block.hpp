@@ -100,28 +100,36 @@ EQUIPOT_KERNEL void harmonics_gradient(int l_max, const double* norms, const Har
     }
 }
 
-// Places in the tables and weights of the six numbers of an interval: f, h f', h^2 f'' of its first knot, then of its second.
+// The interval of a table that has distance r: its first knot.
+EQUIPOT_INLINE int64_t find_interval(const eq::Table& table, const double* knots, double r) {
+  int64_t bin = static_cast<int64_t>(r * table.bins_per_length);
+  if (bin >= table.n_bins) bin = table.n_bins - 1;
+  int64_t i = table.bins[bin];
+  while (i + 2 <= table.last && knots[i + 1] <= r) ++i;
+  return i;
+}
+
+// Places in the tables and weights of the six numbers of an interval: f, f', f'' of its first knot, then of its second.
 template <class T>
 EQUIPOT_INLINE void set_radial(EdgeBlock<T>& block, int e, const Convolution<T>& layer, int centre, int neighbour, double r) {
-  const int32_t table = layer.table_of[centre * layer.n_elements + neighbour];
-  const double per_length = layer.per_length[table], place = r * per_length;
-  int64_t i = static_cast<int64_t>(place);
-  if (i > layer.n_knots - 2) i = layer.n_knots - 2;
-  const double s = place - static_cast<double>(i), q = 1 - s, s2 = s * s, q2 = q * q, s3 = s2 * s, q3 = q2 * q;
-  block.knot[e] = layer.table + (table * layer.n_knots + i) * 3 * layer.n_functions;
+  const eq::Table& table = layer.tables[layer.table_of[centre * layer.n_elements + neighbour]];
+  const int64_t i = find_interval(table, layer.knots, r);
+  const double h = layer.knots[i + 1] - layer.knots[i], per_h = 1 / h;
+  const double s = (r - layer.knots[i]) * per_h, q = 1 - s, s2 = s * s, q2 = q * q, s3 = s2 * s, q3 = q2 * q;
+  block.knot[e] = layer.table + i * 3 * layer.n_functions;
   block.c[0][e] = static_cast<T>(q3 * (1 + 3 * s + 6 * s2));
-  block.c[1][e] = static_cast<T>(s * q3 * (1 + 3 * s));
-  block.c[2][e] = static_cast<T>(0.5 * s2 * q3);
+  block.c[1][e] = static_cast<T>(h * s * q3 * (1 + 3 * s));
+  block.c[2][e] = static_cast<T>(0.5 * h * h * s2 * q3);
   block.c[3][e] = static_cast<T>(s3 * (1 + 3 * q + 6 * q2));
-  block.c[4][e] = static_cast<T>(-q * s3 * (1 + 3 * q));
-  block.c[5][e] = static_cast<T>(0.5 * q2 * s3);
-  const double rise = 30 * s2 * q2 * per_length;
+  block.c[4][e] = static_cast<T>(-h * q * s3 * (1 + 3 * q));
+  block.c[5][e] = static_cast<T>(0.5 * h * h * q2 * s3);
+  const double rise = 30 * s2 * q2 * per_h;
   block.dc[0][e] = static_cast<T>(-rise);
-  block.dc[1][e] = static_cast<T>(per_length * q2 * (1 + 2 * s - 15 * s2));
-  block.dc[2][e] = static_cast<T>(per_length * 0.5 * s * q2 * (2 - 5 * s));
+  block.dc[1][e] = static_cast<T>(q2 * (1 + 2 * s - 15 * s2));
+  block.dc[2][e] = static_cast<T>(h * 0.5 * s * q2 * (2 - 5 * s));
   block.dc[3][e] = static_cast<T>(rise);
-  block.dc[4][e] = static_cast<T>(per_length * s2 * (1 + 2 * q - 15 * q2));
-  block.dc[5][e] = static_cast<T>(-per_length * 0.5 * q * s2 * (2 - 5 * q));
+  block.dc[4][e] = static_cast<T>(s2 * (1 + 2 * q - 15 * q2));
+  block.dc[5][e] = static_cast<T>(-h * 0.5 * q * s2 * (2 - 5 * q));
 }
 
 template <class T>

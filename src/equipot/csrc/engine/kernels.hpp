@@ -22,6 +22,13 @@ struct Path {
   int64_t n_coefficients;
 };
 
+// The knots first ... last of one table. A distance in bin b of n_bins lies in an interval of two knots not before bins[b].
+struct Table {
+  int64_t first, last, n_bins;
+  double bins_per_length;
+  const int32_t* bins;
+};
+
 // The convolution of one layer.
 template <class T>
 struct Convolution {
@@ -30,10 +37,11 @@ struct Convolution {
   int l_max;
   int64_t h_dim, a_dim;
   bool density;             // the last function of the tables is summed too
-  const T* table;           // [n_tables][n_knots][3][n_functions]
-  int64_t n_knots, n_functions;
-  const double* per_length;  // [n_tables]: 1 / distance between knots
-  const int32_t* table_of;   // [n_elements][n_elements], by centre and neighbour
+  int64_t n_functions;
+  const T* table;           // [n_knots][3][n_functions]: f, f', f''
+  const double* knots;      // [n_knots]
+  const Table* tables;
+  const int32_t* table_of;  // [n_elements][n_elements], by centre and neighbour
   int n_elements;
   const double* norms;  // [l * (max_l + 1) + m] of the harmonics
 };

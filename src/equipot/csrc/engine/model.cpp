@@ -65,6 +65,41 @@ Linear<T> read_linear(const File& file, const std::string& name, int64_t in_dim,
   return linear;
 }
 
+// Where to look for the interval of a distance: bins of equal length, about two to an interval.
+Table make_table(const std::vector<double>& knots, int64_t first, int64_t last, std::vector<int32_t>& bins) {
+  const int64_t n_bins = 2 * (last - first);
+  const double length = knots[last];
+  int64_t at = first;
+  for (int64_t b = 0; b < n_bins; ++b) {
+    const double left = length * static_cast<double>(b) / static_cast<double>(n_bins);
+    while (at + 2 <= last && knots[at + 1] <= left) ++at;
+    bins.push_back(static_cast<int32_t>(at > first ? at - 1 : at));  // one before: a distance may round into the bin before its own
+  }
+  return {first, last, n_bins, static_cast<double>(n_bins) / length, bins.data()};
+}
+
+template <class T>
+void read_tables(const File& file, const std::string& name, Layer<T>& layer, int64_t n_functions, int n_elements) {
+  const auto shape = file.get(name + ".table", false, {-1, 3, n_functions}).shape;
+  require(shape[0] <= int64_t{1} << 30, name + " has too many knots");
+  layer.table = cast<T>(file.reals(name + ".table", shape));
+  layer.knots = file.reals(name + ".knots", {shape[0]});
+  const auto starts = file.integers(name + ".table_starts", {-1});
+  require(starts.size() >= 2 && starts.front() == 0 && starts.back() == shape[0], name + " has tables that are not all of its knots");
+  layer.bins.resize(starts.size() - 1);
+  for (size_t t = 0; t + 1 < starts.size(); ++t) {
+    const int64_t first = starts[t], last = starts[t + 1] - 1;
+    require(first >= 0 && last < shape[0] && last > first && layer.knots[first] == 0, name + " has a table without knots");
+    for (int64_t i = first; i < last; ++i) require(layer.knots[i + 1] > layer.knots[i], name + " has knots that do not ascend");
+    require(layer.knots[last] > 1e-3 && layer.knots[last] < 1e3, name + " has a cutoff that is no length");
+    layer.tables.push_back(make_table(layer.knots, first, last, layer.bins[t]));
+  }
+  for (int64_t t : file.integers(name + ".table_of", {n_elements, n_elements})) {
+    require(t >= 0 && t < static_cast<int64_t>(layer.tables.size()), name + " asks for a table that is not there");
+    layer.table_of.push_back(static_cast<int32_t>(t));
+  }
+}
+
 template <class T>
 void read_convolution(const File& file, const std::string& name, Layer<T>& layer, int l_max, int64_t n_weights, int n_elements) {
   const auto rows = file.integers(name + ".paths", {-1, 8});
@@ -87,23 +122,13 @@ void read_convolution(const File& file, const std::string& name, Layer<T>& layer
     layer.paths.push_back(p);
   }
   require(all(a_used), name + " has paths that leave numbers out");
-  const int64_t n_functions = n_weights + layer.has_density;
-  const auto shape = file.get(name + ".table", false, {-1, -1, 3, n_functions}).shape;
-  require(shape[0] >= 1 && shape[0] <= int64_t{n_elements} * n_elements && shape[1] >= 2, name + " has a table without knots");
-  layer.table = cast<T>(file.reals(name + ".table", shape));
-  for (double cutoff : file.reals(name + ".table_cutoffs", {shape[0]})) {
-    require(cutoff > 1e-3 && cutoff < 1e3, name + " has a cutoff that is no length");
-    layer.per_length.push_back(static_cast<double>(shape[1] - 1) / cutoff);
-  }
-  for (int64_t t : file.integers(name + ".table_of", {n_elements, n_elements})) {
-    require(t >= 0 && t < shape[0], name + " asks for a table that is not there");
-    layer.table_of.push_back(static_cast<int32_t>(t));
-  }
+  read_tables(file, name, layer, n_weights + layer.has_density, n_elements);
   auto& c = layer.convolution;
   c.paths = layer.paths.data(), c.n_paths = static_cast<int64_t>(layer.paths.size());
   c.l_max = l_max, c.h_dim = layer.h_dim, c.a_dim = layer.a_dim, c.density = layer.has_density;
-  c.table = layer.table.data(), c.n_knots = shape[1], c.n_functions = n_functions;
-  c.per_length = layer.per_length.data(), c.table_of = layer.table_of.data(), c.n_elements = n_elements;
+  c.n_functions = n_weights + layer.has_density;
+  c.table = layer.table.data(), c.knots = layer.knots.data(), c.tables = layer.tables.data();
+  c.table_of = layer.table_of.data(), c.n_elements = n_elements;
 }
 
 // The weights of all couplings of a monomial to a component, summed: coefficients of their own for every channel and element.

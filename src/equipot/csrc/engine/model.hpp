@@ -70,7 +70,9 @@ struct Layer {
   Convolution<T> convolution;
   std::vector<Path> paths;
   std::vector<T> table;
-  std::vector<double> per_length;
+  std::vector<double> knots;
+  std::vector<Table> tables;
+  std::vector<std::vector<int32_t>> bins;
   std::vector<int32_t> table_of;
 };
 

@@ -18,18 +18,14 @@ from equipot.spec import layer_features
 DEFAULT_ACCURACY = 1e-8
 
 
-def native_bytes(
-    potential: Potential, accuracy: float = DEFAULT_ACCURACY, n_knots: int | None = None, provenance: dict[str, Any] | None = None
-) -> bytes:
+def native_bytes(potential: Potential, accuracy: float = DEFAULT_ACCURACY, provenance: dict[str, Any] | None = None) -> bytes:
     """The exported model: steps with explicit weights and tabulated radial functions, float64.
 
-    accuracy: of the tables, relative to the largest value and slope of a layer; n_knots: this many instead, whatever comes of it.
+    accuracy: of the tables, relative to the largest value and slope of a layer's radial functions.
     Raises UserError naming what the native engine cannot express.
     """
     if not 0.0 < accuracy < 1.0:
         raise UserError(f"accuracy {accuracy} must lie between 0 and 1")
-    if n_knots is not None and not 2 <= n_knots <= 100_000:
-        raise UserError(f"{n_knots} knots: give 2 to 100000")
     for index, layer in enumerate(potential.spec.layers):
         if layer.product is not None and layer.product.correlation > HIGHEST_CORRELATION:
             raise UserError(
@@ -42,22 +38,24 @@ def native_bytes(
     attributes = None
     if model.spec.embedding.attributes == "embedding":
         attributes = tensors["embedding"]
-    errors, n_knots_used = [], []
+    tabulation: dict[str, list] = {"relative_error": [], "knots": [], "kinks": []}
     for index, (layer, readout) in enumerate(zip(model.layers, model.readouts, strict=True)):
         name = f"layer{index}"
         tensors |= layer_tensors(layer, features[index], features[index + 1], attributes, len(model.spec.elements), name)
         tensors |= readout_tensors(readout, f"{name}.readout")
-        radial = tabulate(model, index, accuracy, n_knots)
-        tensors |= {f"{name}.table": radial.values, f"{name}.table_cutoffs": radial.cutoffs, f"{name}.table_of": radial.table_of}
-        errors.append(radial.error)
-        n_knots_used.append(radial.values.shape[1])
+        radial = tabulate(model, index, accuracy)
+        tensors |= {f"{name}.table": radial.values, f"{name}.knots": radial.knots}
+        tensors |= {f"{name}.table_starts": radial.starts, f"{name}.table_of": radial.table_of}
+        tabulation["relative_error"].append(radial.error)
+        tabulation["knots"].append(len(radial.knots))
+        tabulation["kinks"].append(radial.n_kinks)
     header = {
         "format": FILE_VERSION,
         "equipot": __version__,
         "elements": list(model.spec.elements),
         "cutoff": model.spec.cutoff,
         "dtype": str(potential.dtype).removeprefix("torch."),
-        "tabulation": {"knots": n_knots_used, "relative_error": errors},
+        "tabulation": tabulation,
         "spec": model.spec.to_dict(),
         "provenance": provenance or {},
     }

@@ -1,5 +1,10 @@
-"""The radial functions of a layer as tables of knots for quintic Hermite interpolation, and the error of that."""
+"""The radial functions of a layer as knots for quintic Hermite interpolation, and the error of that.
 
+Knots lie where they are needed: an interval is halved until value and slope in it are right. Where functions have kinks (a ReLU in their
+perceptron) halving would go on: then the kink is enclosed in an interval too short to matter, and the sides are interpolated on their own.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,49 +17,124 @@ from equipot.nn.radial import DirectWeights, LinearWeights, PerceptronWeights, T
 from equipot.nn.slots import DivideByDensity
 from equipot.ops.plan import Edges
 
-FEWEST, MOST = 32, 4096
+FEWEST = 16  # intervals to begin with
+SHORTEST = 1e-9  # of a cutoff: intervals are not halved further
+MOST = 20_000  # knots of a table
 _INSIDE = 1.0 - 1e-13  # the last knot, as seen from inside the cutoff
+_PLACES = (0.25, 0.5, 0.75)  # in an interval, where its error is measured
+
+Functions = Callable[[np.ndarray, int], list[np.ndarray]]
+"""(distances (n,), order) → the functions and their derivatives up to that order ≤ 2, each (n, n_functions)."""
 
 
 class RadialTables(NamedTuple):
-    """R_w(r) of all functions w of a layer, a table per different pair of elements.
+    """R_w(r) of all functions w of a layer, a table per different pair of elements, one behind the other.
 
-    Between two knots, s = (r − r_a)/h: R = f_a H_0(s) + h f'_a H_1(s) + h² f''_a H_2(s) + the same of the knot behind, mirrored.
+    Between knots a and b with h = b − a and s = (r − a)/h: R = f_a H_0(s) + h f'_a H_1(s) + h² f''_a H_2(s) + the same of b, mirrored.
     """
 
-    values: np.ndarray  # (n_tables, n_knots, 3, n_functions): f, h f', h² f''
-    cutoffs: np.ndarray  # (n_tables,) Å, of the last knot; the first lies at 0
+    values: np.ndarray  # (n_knots, 3, n_functions): f, f', f''
+    knots: np.ndarray  # (n_knots,) Å, each table's ascending from 0 to its cutoff
+    starts: np.ndarray  # (n_tables + 1,) int64: the knots of each table
     table_of: np.ndarray  # (n_elements, n_elements) int64, by the elements of centre and neighbour
-    error: float  # of R against max |R| and of R' against max |R'|, the larger
+    error: float  # of R against max |R| and of R' against max |R'|, the larger, outside of kinks
+    n_kinks: int
 
 
-def tabulate(potential: Potential, index: int, accuracy: float, n_knots: int | None) -> RadialTables:
-    """Tables of layer `index` with as many knots as it takes (a power of two, plus one) or with `n_knots`.
+def tabulate(potential: Potential, index: int, accuracy: float) -> RadialTables:
+    """Tables of layer `index` whose error is at most `accuracy`.
 
-    The density normaliser's function of the distance, where there is one, is the last column. Raises UserError where `accuracy` is not met.
+    The density normaliser's function of the distance, where there is one, is the last column. Raises UserError where that takes too many knots.
     """
-    keys, table_of, cutoffs = _different_pairs(potential, index)
-    tried = [n_knots - 1] if n_knots else [2**k for k in range(FEWEST.bit_length() - 1, MOST.bit_length())]
-    for n in tried:
-        tables = [_knots(potential, index, pair, cutoff, n) for pair, cutoff in zip(keys, cutoffs, strict=True)]
-        error = max(_error(potential, index, pair, cutoff, t) for pair, cutoff, t in zip(keys, cutoffs, tables, strict=True))
-        if error <= accuracy or n_knots:
-            return RadialTables(np.stack(tables), np.array(cutoffs), table_of, error)
-    radial = potential.spec.layers[index].radial
-    raise UserError(
-        f"layer {index + 1}: radial functions ({radial.kind}, activation {radial.activation}) tabulated with {MOST + 1} knots are off by {error:.1e}, "
-        f"more than {accuracy:.1e}: they are not smooth; give a larger --accuracy"
-    )
+    pairs, table_of, cutoffs = _different_pairs(potential, index)
+    found = []
+    for pair, cutoff in zip(pairs, cutoffs, strict=True):
+
+        def functions(r: np.ndarray, order: int, pair: tuple[int, int] = pair) -> list[np.ndarray]:
+            return _derivatives(potential, index, pair, r, order)
+
+        try:
+            found.append(_table(functions, cutoff, accuracy))
+        except _TooManyError:
+            radial = potential.spec.layers[index].radial
+            raise UserError(
+                f"layer {index + 1}: its radial functions ({radial.kind}, activation {radial.activation}) take more than {MOST} knots for a "
+                f"relative error of {accuracy:.1e}: give a larger --accuracy"
+            ) from None
+    knots, values, errors, kinks = zip(*found, strict=True)
+    starts = np.cumsum([0, *(len(k) for k in knots)])
+    return RadialTables(np.concatenate(values), np.concatenate(knots), starts, table_of, max(errors), max(kinks))
+
+
+class _TooManyError(Exception):
+    pass
+
+
+def _table(functions: Functions, cutoff: float, accuracy: float) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """Knots, their values (n_knots, 3, n_functions), the error outside of kinks and the number of kinks."""
+    knots = np.linspace(0.0, cutoff, FEWEST + 1)
+    knots, kinks = _refine(functions, knots, np.zeros(0), cutoff, accuracy)
+    if len(kinks):
+        # the chains of halved intervals that lead to the kinks have done their work
+        knots = np.unique(np.concatenate([np.linspace(0.0, cutoff, FEWEST + 1), kinks.ravel()]))
+        knots, _ = _refine(functions, knots, kinks[:, 0], cutoff, accuracy)
+    values, errors, scale = _interval_errors(functions, knots, cutoff)
+    smooth = ~np.isin(knots[:-1], kinks[:, 0]) if len(kinks) else np.ones(len(knots) - 1, dtype=bool)
+    return knots, values, float((errors[smooth] / scale).max(initial=0.0)), len(kinks)
+
+
+def _refine(functions: Functions, knots: np.ndarray, frozen: np.ndarray, cutoff: float, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+    """Knots with intervals halved until they are accurate, and the intervals (n, 2) that were not even when shortest; `frozen`: left alone."""
+    while True:
+        _, errors, scale = _interval_errors(functions, knots, cutoff)
+        bad = (errors > accuracy * scale).any(axis=1) & ~np.isin(knots[:-1], frozen)
+        long = np.diff(knots) > SHORTEST * cutoff
+        if not (bad & long).any():
+            hopeless = bad & ~long
+            return knots, np.stack([knots[:-1][hopeless], knots[1:][hopeless]], axis=1)
+        middle = 0.5 * (knots[:-1] + knots[1:])[bad & long]
+        knots = np.sort(np.concatenate([knots, middle]))
+        if len(knots) > MOST:
+            raise _TooManyError
+
+
+def _interval_errors(functions: Functions, knots: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values at the knots (n, 3, w), the largest errors of value and slope in every interval (n − 1, 2), and the scale of each (2,)."""
+    at = np.minimum(knots, cutoff * _INSIDE)
+    values = np.stack(functions(at, 2), axis=1)
+    h = np.diff(knots)
+    scale = np.maximum(np.abs(values[:, :2]).max(axis=(0, 2)), np.finfo(float).tiny)
+    errors = np.zeros((len(h), 2))
+    for s in _PLACES:
+        exact = functions(knots[:-1] + s * h, 1)
+        for d, found in enumerate(interpolate(values, s, h)):
+            errors[:, d] = np.maximum(errors[:, d], np.abs(found - exact[d]).max(axis=1, initial=0.0))
+    return values, errors, scale
+
+
+def interpolate(values: np.ndarray, s: float, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R and R' at the fraction s of every interval, of lengths h (n − 1,), each (n − 1, n_functions)."""
+    q = 1.0 - s
+    left = np.array([q**3 * (1 + 3 * s + 6 * s**2), s * q**3 * (1 + 3 * s), 0.5 * s**2 * q**3])
+    right = np.array([s**3 * (1 + 3 * q + 6 * q**2), -q * s**3 * (1 + 3 * q), 0.5 * q**2 * s**3])
+    rise = 30 * s**2 * q**2
+    d_left = np.array([-rise, q**2 * (1 + 2 * s - 15 * s**2), 0.5 * s * q**2 * (2 - 5 * s)])
+    d_right = np.array([rise, s**2 * (1 + 2 * q - 15 * q**2), -0.5 * q * s**2 * (2 - 5 * q)])
+    powers = np.stack([np.ones_like(h), h, h * h], axis=1)
+    a, b = values[:-1] * powers[:, :, None], values[1:] * powers[:, :, None]
+    value = np.einsum("d,ndw->nw", left, a) + np.einsum("d,ndw->nw", right, b)
+    slope = np.einsum("d,ndw->nw", d_left, a) + np.einsum("d,ndw->nw", d_right, b)
+    return value, slope / h[:, None]
 
 
 def _different_pairs(potential: Potential, index: int) -> tuple[list[tuple[int, int]], np.ndarray, list[float]]:
     """A pair of elements (centre, neighbour) for each different table, which table each pair has, and the tables' cutoffs."""
     spec, basis, radial = potential.spec, potential.basis, potential.layers[index].radial
+    if not isinstance(radial, LinearWeights | DirectWeights | TableWeights | PerceptronWeights):
+        raise UserError(f"layer {index + 1}: the native engine does not know radial weights of type {type(radial).__name__}")
     n = len(spec.elements)
     by_sender = isinstance(radial, TableWeights) or (isinstance(radial, PerceptronWeights) and radial.elements != "none")
     by_receiver = by_sender and (radial.both if isinstance(radial, TableWeights) else radial.elements == "both")
-    if not isinstance(radial, LinearWeights | DirectWeights | TableWeights | PerceptronWeights):
-        raise UserError(f"layer {index + 1}: the native engine does not know radial weights of type {type(radial).__name__}")
     found: dict[tuple, int] = {}
     pairs: list[tuple[int, int]] = []
     cutoffs: list[float] = []
@@ -101,39 +181,3 @@ def _derivatives(potential: Potential, index: int, pair: tuple[int, int], r: np.
         (derivative,) = torch.autograd.grad(slope.sum(), v, create_graph=True)
         values.append(derivative)
     return [v.detach().numpy() for v in values]
-
-
-def _knots(potential: Potential, index: int, pair: tuple[int, int], cutoff: float, n: int) -> np.ndarray:
-    """(n + 1, 3, n_functions): f, h f', h² f''."""
-    h = cutoff / n
-    r = np.arange(n + 1) * h
-    r[-1] = cutoff * _INSIDE
-    values = _derivatives(potential, index, pair, r, 2)
-    return np.stack([values[0], h * values[1], h * h * values[2]], axis=1)
-
-
-def _error(potential: Potential, index: int, pair: tuple[int, int], cutoff: float, table: np.ndarray) -> float:
-    """Largest error of R over max |R| and of R' over max |R'|, at three places in every interval."""
-    n = len(table) - 1
-    h = cutoff / n
-    worst = np.zeros(2)
-    largest = np.full(2, np.finfo(float).tiny)
-    for s in (0.25, 0.5, 0.75):
-        exact = _derivatives(potential, index, pair, (np.arange(n) + s) * h, 1)
-        found = interpolate(table, s, h)
-        for d in range(2):
-            worst[d] = max(worst[d], np.abs(found[d] - exact[d]).max(initial=0.0))
-            largest[d] = max(largest[d], np.abs(exact[d]).max(initial=0.0))
-    return float((worst / largest).max())
-
-
-def interpolate(table: np.ndarray, s: float, h: float) -> tuple[np.ndarray, np.ndarray]:
-    """R and R' at the fraction s of every interval of length h, each (n_knots − 1, n_functions)."""
-    left = np.array([1 - 10 * s**3 + 15 * s**4 - 6 * s**5, s - 6 * s**3 + 8 * s**4 - 3 * s**5, 0.5 * s**2 * (1 - s) ** 3])
-    right = np.array([10 * s**3 - 15 * s**4 + 6 * s**5, -4 * s**3 + 7 * s**4 - 3 * s**5, 0.5 * s**3 * (1 - s) ** 2])
-    rise = 30 * s**2 * (1 - s) ** 2
-    d_left = np.array([-rise, 1 - 18 * s**2 + 32 * s**3 - 15 * s**4, s - 4.5 * s**2 + 6 * s**3 - 2.5 * s**4])
-    d_right = np.array([rise, -12 * s**2 + 28 * s**3 - 15 * s**4, 1.5 * s**2 - 4 * s**3 + 2.5 * s**4])
-    value = np.einsum("d,ndw->nw", left, table[:-1]) + np.einsum("d,ndw->nw", right, table[1:])
-    slope = np.einsum("d,ndw->nw", d_left, table[:-1]) + np.einsum("d,ndw->nw", d_right, table[1:])
-    return value, slope / h

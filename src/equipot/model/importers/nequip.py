@@ -89,7 +89,7 @@ def _check_modules(bundle: Bundle) -> None:
             raise bundle.refuse(f"the module {name} ({kind})")
     if fields := bundle.children(f"{_NET}.type_embed.categorical_graph_field_embed_modules"):
         raise bundle.refuse(f"the embedding of the graph's {fields[0]}")
-    if bundle.get("convnet_resnet"):
+    if np.any(bundle.get("convnet_resnet", False)):  # one for the model, or one per layer
         raise bundle.refuse("convnet_resnet")
     if str(bundle.get("edge_vector", "r_neighbour - r_centre")) != "r_neighbour - r_centre":
         raise bundle.refuse(f"the edge vector {bundle.get('edge_vector')}")
