@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes; the loader compares it with the number it was written for. */
-#define EQUIPOT_ABI_VERSION 3
+#define EQUIPOT_ABI_VERSION 4
 #define EQUIPOT_MAX_L 8 /* largest degree of h, Y and A */
 
 enum {
@@ -203,6 +203,38 @@ EQUIPOT_API int equipot_product_backward_f64(const equipot_product* plan, int64_
 EQUIPOT_API int equipot_product_double_backward_f64(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
                                                     int64_t n_channels, int n_threads, const double* ca, const double* cw, const double* g,
                                                     const double* a, const double* w, double* dg, double* da, double* dw);
+
+/* ---- Gate ------------------------------------------------------------------------------------------------------------------------------- */
+
+enum { EQUIPOT_SILU = 0, EQUIPOT_TANH = 1 };
+
+/* With gates c_k = factor * activation(x[gate_start + k]) of channels k < n_channels:
+ *   dim > 0: y[y_start + m * n_channels + k] = c_k x[x_start + m * n_channels + k] for components m < dim;
+ *   dim = 0: y[y_start + k] = c_k, scalars; x_start is ignored. */
+typedef struct {
+  int64_t activation; /* EQUIPOT_SILU: x / (1 + exp(-x)), EQUIPOT_TANH */
+  int64_t dim, n_channels;
+  int64_t gate_start, x_start, y_start;
+  double factor;
+} equipot_gate_block;
+
+/* Every number of x is read by one block and every number of y written by one: EQUIPOT_BAD_PATH if their numbers do not add up. */
+typedef struct {
+  const equipot_gate_block* blocks; /* [n_blocks] */
+  int64_t n_blocks;
+  int64_t x_dim, y_dim; /* lengths of the rows */
+} equipot_gate_map;
+
+/* Forward y(x); backward, the gradient gx of <g, y(x)>; and double backward: with the cotangent u of gx, the gradients dg and dx of <u, gx>.
+ *   x, gx, u, dx [n_atoms][x_dim], y, g, dg [n_atoms][y_dim]. dg or dx may be null: it is not computed. */
+EQUIPOT_API int equipot_gate_f32(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const float* x, float* y);
+EQUIPOT_API int equipot_gate_backward_f32(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const float* g, const float* x, float* gx);
+EQUIPOT_API int equipot_gate_double_backward_f32(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const float* u, const float* g,
+                                                 const float* x, float* dg, float* dx);
+EQUIPOT_API int equipot_gate_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* x, double* y);
+EQUIPOT_API int equipot_gate_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* g, const double* x, double* gx);
+EQUIPOT_API int equipot_gate_double_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* u, const double* g,
+                                                 const double* x, double* dg, double* dx);
 
 #ifdef __cplusplus
 }

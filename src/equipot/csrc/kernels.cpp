@@ -13,6 +13,8 @@ extern const equipot::Linear<float> linear_f32;
 extern const equipot::Linear<double> linear_f64;
 extern const equipot::Product<float> product_f32;
 extern const equipot::Product<double> product_f64;
+extern const equipot::Gate<float> gate_f32;
+extern const equipot::Gate<double> gate_f64;
 
 namespace {
 
@@ -64,6 +66,8 @@ const equipot::Kernels kernels = {
     &linear_f64,
     &product_f32,
     &product_f64,
+    &gate_f32,
+    &gate_f64,
 };
 
 }  // namespace EQUIPOT_NAMESPACE

@@ -1,9 +1,7 @@
 // What the dispatcher calls: the kernels of one instruction set, each on a range of receivers.
 #pragma once
 
-#include "linear.hpp"
 #include "plan.hpp"
-#include "product.hpp"
 
 namespace equipot {
 
@@ -26,6 +24,13 @@ struct Convolution {
   Kernel *forward, *backward, *double_backward, *gather, *fold;
 };
 
+template <class T>
+struct Linear;
+template <class T>
+struct Product;
+template <class T>
+struct Gate;
+
 struct Kernels {
   const char* name;
   Convolution<float> f32;
@@ -34,6 +39,8 @@ struct Kernels {
   const Linear<double>* linear_f64;
   const Product<float>* product_f32;
   const Product<double>* product_f64;
+  const Gate<float>* gate_f32;
+  const Gate<double>* gate_f64;
 
   template <class T>
   const Convolution<T>& convolution() const;
@@ -41,6 +48,8 @@ struct Kernels {
   const Linear<T>* linear() const;
   template <class T>
   const Product<T>* product() const;
+  template <class T>
+  const Gate<T>* gate() const;
 };
 template <>
 inline const Convolution<float>& Kernels::convolution<float>() const { return f32; }
@@ -54,5 +63,9 @@ template <>
 inline const Product<float>* Kernels::product<float>() const { return product_f32; }
 template <>
 inline const Product<double>* Kernels::product<double>() const { return product_f64; }
+template <>
+inline const Gate<float>* Kernels::gate<float>() const { return gate_f32; }
+template <>
+inline const Gate<double>* Kernels::gate<double>() const { return gate_f64; }
 
 }  // namespace equipot

@@ -7,6 +7,7 @@
 
 #include "atoms.hpp"
 #include "dispatch.hpp"
+#include "linear.hpp"
 #include "parallel.hpp"
 
 namespace {

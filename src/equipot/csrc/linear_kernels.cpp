@@ -1,5 +1,5 @@
 // Small matrix products with register tiles, vectors of output channels; compiled once per instruction set.
-#include "kernels.hpp"
+#include "linear.hpp"
 #include "simd.hpp"
 
 namespace EQUIPOT_NAMESPACE {

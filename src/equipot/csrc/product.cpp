@@ -8,7 +8,9 @@
 
 #include "atoms.hpp"
 #include "dispatch.hpp"
+#include "linear.hpp"
 #include "parallel.hpp"
+#include "product.hpp"
 
 namespace {
 

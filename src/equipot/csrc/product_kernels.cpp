@@ -1,5 +1,5 @@
 // The symmetric product of one chunk of atoms, a pack of channels at a time; compiled once per instruction set.
-#include "kernels.hpp"
+#include "product.hpp"
 #include "simd.hpp"
 
 namespace EQUIPOT_NAMESPACE {

@@ -74,7 +74,7 @@ def _covalent_sums(spec: ModelSpec) -> torch.Tensor:
 def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irreps, ops: Ops) -> Layer:
     """One interaction layer from features of irreps `features` to `kept`."""
     even = (0, 1) in reachable(features, layer.l_max)
-    nonlinearity: nn.Module = nn.Identity() if layer.nonlinearity == "none" else Gate(kept, even)
+    nonlinearity: nn.Module = nn.Identity() if layer.nonlinearity == "none" else Gate(kept, even, ops)
     update = update_irreps(layer, features, kept)
     density = density_irreps(layer, features, update)
     plan = plan_convolution(features, layer.l_max, density)

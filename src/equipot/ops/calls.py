@@ -26,6 +26,16 @@ def species_array(operation: str, species: Tensor | None, n_atoms: int) -> Tenso
     return species.contiguous()
 
 
+def filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
+    """What an operation returns, which must be tensors: an empty one stands for what was not wanted."""
+    return tuple(like.new_empty(0) if x is None else x for x in outputs)
+
+
+def only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
+    """The gradients that were wanted."""
+    return [x if needed else None for x, needed in zip(grads, need, strict=True)]
+
+
 def register(name: str, arguments: str, result: str, kernel, fake, rule, setup) -> None:
     """Defines equipot::NAME for compiled and traced code: the same kernel and derivative rule as eager code has."""
     library.define(f"{name}({arguments}) -> {result}", tags=(torch.Tag.pt2_compliant_tag,))

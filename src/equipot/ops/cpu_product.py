@@ -74,7 +74,7 @@ def _backward_kernel(g: Tensor, a: Tensor, w: Tensor, species: Tensor | None, ke
     arrays = [call.array("g", g), call.array("a", a), call.array("w", w)]
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[1:], need, strict=True)]
     call("product_backward", [*arrays, *outputs])
-    return _filled(outputs, a)
+    return calls.filled(outputs, a)
 
 
 def _double_backward_kernel(
@@ -85,7 +85,7 @@ def _double_backward_kernel(
     arrays = [call.array("g", g), call.array("a", a), call.array("w", w)]
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays, need, strict=True)]
     call("product_double_backward", [*cotangents, *arrays, *outputs])
-    return _filled(outputs, a)
+    return calls.filled(outputs, a)
 
 
 class _Call:
@@ -112,11 +112,6 @@ class _Call:
         native.check(function(self.plan.handle, n_atoms, self.n_elements, index, self.n_channels, torch.get_num_threads(), *pointers))
 
 
-def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
-    """An operation must return tensors: an empty one stands for what was not wanted."""
-    return tuple(like.new_empty(0) if x is None else x for x in outputs)
-
-
 # ---- autograd rules, shared by the two ways in ----
 
 
@@ -136,16 +131,12 @@ def _double_backward(ca, cw, g: Tensor, a: Tensor, w: Tensor, species: Tensor | 
     return _double_backward_kernel(ca, cw, g, a, w, species, key, need)
 
 
-def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
-    return [x if wanted else None for x, wanted in zip(grads, need, strict=True)]
-
-
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
     if g is None:
         return (None,) * _N_INPUTS
     a, w, species = ctx.saved_tensors
     need = wanted(ctx, 2)
-    return (*_only(_backward(g, a, w, species, ctx.key, need), need), None, None)
+    return (*calls.only(_backward(g, a, w, species, ctx.key, need), need), None, None)
 
 
 def _backward_rule(ctx: Any, ca: Tensor | None, cw: Tensor | None) -> tuple:
@@ -154,7 +145,7 @@ def _backward_rule(ctx: Any, ca: Tensor | None, cw: Tensor | None) -> tuple:
         return (None,) * (_N_INPUTS + 2)
     g, a, w, species = ctx.saved_tensors
     need = wanted(ctx, 3)
-    return (*_only(_double_backward(ca, cw, g, a, w, species, ctx.key, need), need), None, None, None)
+    return (*calls.only(_double_backward(ca, cw, g, a, w, species, ctx.key, need), need), None, None, None)
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:

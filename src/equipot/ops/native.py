@@ -12,7 +12,7 @@ import torch
 
 from equipot.ops.plan import ConvolutionPlan
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 MAX_CORRELATION = 4
 """`EQUIPOT_MAX_CORRELATION`: factors of a symmetric product."""
 _NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
@@ -65,6 +65,29 @@ class LinearMap:
         self.x_dim, self.y_dim, self.w_dim = x_dim, y_dim, sum(k_in * k_out for _, k_in, k_out, *_ in blocks)
         array = (LinearBlockStruct * len(blocks))(*(LinearBlockStruct(*block) for block in blocks))
         self.struct = LinearMapStruct(array, len(blocks), x_dim, y_dim)
+
+
+class GateBlockStruct(Structure):
+    """`equipot_gate_block`."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("activation", "dim", "n_channels", "gate_start", "x_start", "y_start")),
+        ("factor", c_double),
+    ]
+
+
+class GateMapStruct(Structure):
+    """`equipot_gate_map`."""
+
+    _fields_ = [("blocks", POINTER(GateBlockStruct)), ("n_blocks", c_int64), ("x_dim", c_int64), ("y_dim", c_int64)]
+
+
+class GateMap:
+    """The blocks of a gate for the library, and the lengths of its rows."""
+
+    def __init__(self, x_dim: int, y_dim: int, blocks: list[GateBlockStruct]):
+        self.x_dim, self.y_dim = x_dim, y_dim
+        self.struct = GateMapStruct((GateBlockStruct * len(blocks))(*blocks), len(blocks), x_dim, y_dim)
 
 
 class ProductEntryStruct(Structure):
@@ -162,6 +185,17 @@ def linear_map(key: str) -> LinearMap:
 
 
 @cache
+def gate_map(key: str) -> GateMap:
+    """The gate "x_dim,y_dim;block;block…", a block being activation, dim, n_channels, gate_start, x_start, y_start, factor."""
+    head, *lines = key.split(";")
+    blocks = []
+    for line in lines:
+        activation, *numbers, factor = line.split(",")
+        blocks.append(GateBlockStruct(("silu", "tanh").index(activation), *map(int, numbers), float(factor)))
+    return GateMap(*map(int, head.split(",")), blocks)
+
+
+@cache
 def product_of_key(key: str) -> NativeProduct:
     """The library's plan for "n_in,n_out,n_weights;entry;entry…", an entry being weight, out, value, factors."""
     head, *lines = key.split(";")
@@ -204,6 +238,10 @@ def _declare(lib: ctypes.CDLL) -> None:
         for name in ("linear", "linear_transposed", "linear_weights"):
             function = getattr(lib, f"equipot_{name}_{suffix}")
             function.argtypes = [POINTER(LinearMapStruct), c_int64, c_int64, c_void_p, c_int] + [c_void_p] * 3
+            function.restype = c_int
+        for name, n_arrays in (("gate", 2), ("gate_backward", 3), ("gate_double_backward", 5)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [POINTER(GateMapStruct), c_int64, c_int] + [c_void_p] * n_arrays
             function.restype = c_int
         for name, n_arrays in (("product", 3), ("product_backward", 5), ("product_double_backward", 8)):
             function = getattr(lib, f"equipot_{name}_{suffix}")
