@@ -21,7 +21,8 @@ PerElement = float | tuple[float, ...]
 class RadialBasisSpec:
     """e_n(r): a family of `n` functions times an envelope that ends at the cutoff.
 
-    Bessel: prefactor · sin(nπr/r_c)/r with prefactor √(2/r_c) ("sqrt") or 2/r_c ("linear").
+    Bessel: prefactor · sin(nπr/r_c)/r with prefactor √(2/r_c) ("sqrt") or 2/r_c ("linear"). `transform`: what the family takes instead of r, by the
+    covalent radii of the pair: "agnesi", from 1 at contact to 0 far away, steepest at bonds; "soft", r itself but constant where atoms overlap.
     """
 
     kind: Literal["bessel", "gaussian", "chebyshev"] = "bessel"
@@ -30,7 +31,7 @@ class RadialBasisSpec:
     prefactor: Literal["sqrt", "linear"] = "sqrt"
     envelope: Literal["polynomial", "cosine"] = "polynomial"
     p: int = Field(6, ge=2)
-    transform: Literal["none", "agnesi"] = "none"
+    transform: Literal["none", "agnesi", "soft"] = "none"
 
 
 @dataclass(frozen=True, config=_strict)
@@ -39,14 +40,15 @@ class RadialWeightsSpec:
 
     kind "linear": one matrix; "mlp": a multilayer perceptron; "direct": no weights, channel k takes function k mod n itself.
     `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a linear kind, one-hot elements before the basis in the input of
-    an MLP. normalisation "e3nn": W/√fan-in and activations of unit second moment; "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights
-    as they are, with bias.
+    an MLP. `channels` "coupled": a weight for every pair of an incoming and an outgoing channel of a path. normalisation "e3nn": W/√fan-in and
+    activations of unit second moment; "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights as they are, with bias.
     """
 
     kind: Literal["linear", "mlp", "direct"] = "mlp"
     widths: tuple[int, ...] = (64, 64, 64)
     activation: Activation = "silu"
     elements: Literal["none", "sender", "both"] = "none"
+    channels: Literal["uncoupled", "coupled"] = "uncoupled"
     normalisation: Literal["e3nn", "he", "plain"] = "e3nn"
 
 
@@ -90,11 +92,13 @@ class ReadoutSpec:
 
 @dataclass(frozen=True, config=_strict)
 class LayerSpec:
-    """One interaction layer: h → linear up → density A → linear → selector → product → + self-connection → nonlinearity.
+    """One interaction layer: h → linear up → density A → linear → selector → product → + self-connection → nonlinearity → + skip.
 
     `irreps` are the features wanted; those no path reaches, and those nothing behind the layer reads, are left out (`layer_features`).
     `density` are the irreps of A behind its linear map; None: what the next step needs. `self_connection`: "selector" multiplies the message
     by a matrix of the centre's element; "element_residual" and "residual" add a linear map of the old features, per element or shared.
+    `nonlinearity`: "gate" multiplies what has a degree by gates, scalars made for it; "norm_gate" each channel by a function of its own length.
+    `skip` "identity" adds the old features as they are behind the nonlinearity.
     """
 
     irreps: str
@@ -107,7 +111,8 @@ class LayerSpec:
     normaliser: NormaliserSpec = NormaliserSpec()
     product: ProductSpec | None = None
     self_connection: Literal["none", "selector", "element_residual", "residual"] = "none"
-    nonlinearity: Literal["none", "gate"] = "none"
+    nonlinearity: Literal["none", "gate", "norm_gate"] = "none"
+    skip: Literal["none", "identity"] = "none"
     readout: ReadoutSpec | None = None
 
     @field_validator("irreps", "density")
@@ -183,8 +188,6 @@ class ModelSpec:
             raise ValueError(f"elements must be ascending atomic numbers 1 to 118, each once, not {list(self.elements)}")
         if all(layer.readout is None for layer in self.layers):
             raise ValueError("no layer has a readout: the model would have no energy")
-        if self.radial_basis.transform == "agnesi" and self.radial_basis.kind == "gaussian":
-            raise ValueError("the Agnesi transform goes with the Bessel and Chebyshev bases")
         if (
             self.isolated_atom == "exact"
             and self.energy.shift not in (0, 0.0)
@@ -221,6 +224,8 @@ def _check_normaliser(normaliser: NormaliserSpec) -> None:
 
 def _check_channels(spec: "ModelSpec", index: int, layer: LayerSpec) -> None:
     n = spec.radial_basis.n
+    if layer.radial.kind == "direct" and layer.radial.channels == "coupled":
+        raise ValueError("radial kind direct has no weights that could couple channels: say radial.channels: uncoupled")
     if layer.radial.kind == "direct" and (index or first_features(spec).mul(0, 1) % n):
         raise ValueError(
             f"radial kind direct gives channel k the radial function k mod {n}: only a first layer with a multiple of {n} channels"
@@ -291,6 +296,11 @@ def _reached_features(spec: ModelSpec) -> list[Irreps]:
         kept = Irreps.parse(layer.irreps).restrict(lambda ir, known=known: (ir.l, ir.p) in known)
         if not kept.dim:
             raise ValueError(f"layer {index + 1}: none of {layer.irreps} can be reached from {features[-1]} with l_max={layer.l_max}")
+        if layer.skip == "identity" and any(features[-1].mul(b.l, b.p) != b.mul for b in kept):
+            raise ValueError(
+                f"layer {index + 1}: skip: identity adds the features of before, {features[-1]}, which lack channels of {kept}: say skip: none, "
+                "self_connection: residual, or the same irreps"
+            )
         features.append(kept)
     return features
 
@@ -300,6 +310,7 @@ def _read_by(layer: LayerSpec, features: Irreps, kept: Irreps) -> set[tuple[int,
     update = update_irreps(layer, features, kept)
     density = {(b.l, b.p) for b in density_irreps(layer, features, update)}
     added = {(b.l, b.p) for b in update} if layer.self_connection in ("element_residual", "residual") else set()
+    added |= {(b.l, b.p) for b in kept} if layer.skip == "identity" else set()
     return {(b.l, b.p) for b in features if (b.l, b.p) in added or reachable(Irreps((b,)), layer.l_max) & density}
 
 
@@ -308,7 +319,7 @@ def update_irreps(layer: LayerSpec, features: Irreps, kept: Irreps) -> Irreps:
 
     Gates are even if even scalars can be reached, else odd, and then what they multiply has the other parity than what is kept.
     """
-    if layer.nonlinearity == "none":
+    if layer.nonlinearity != "gate":
         return kept
     parity = _gate_parity(reachable(features, layer.l_max))
     gated = tuple((b.mul, b.l, b.p * parity) for b in kept if b.l)
@@ -399,6 +410,7 @@ def nonlinear_because(spec: ModelSpec) -> str | None:
         "the radial functions have parameters": spec.radial_basis.trainable,
         f"the normaliser is {first.normaliser.kind}, not none": first.normaliser.kind != "none",
         f"the nonlinearity is {first.nonlinearity}": first.nonlinearity != "none",
+        "old features are added": first.skip != "none",
         "the readout has weights of its own": first.readout is None or first.readout.kind != "sum",
         f"the layer gives {first.irreps}, not 1x0e": Irreps.parse(first.irreps).dim != 1,
         "the energy's scale or shift is trainable": spec.energy.train_scale or spec.energy.train_shift,
@@ -421,5 +433,5 @@ def smoothness(spec: ModelSpec) -> str:
 
 
 def bare_atom_is_zero(spec: ModelSpec) -> bool:
-    """Whether an atom without neighbours has zero features by construction: no residual in the first layer."""
-    return spec.layers[0].self_connection not in ("element_residual", "residual")
+    """Whether an atom without neighbours has zero features by construction: nothing of the old features is added in the first layer."""
+    return spec.layers[0].self_connection not in ("element_residual", "residual") and spec.layers[0].skip == "none"

@@ -70,6 +70,19 @@ def _points() -> dict[str, ModelSpec]:
         "agnesi, zbl": replace(
             linear, radial_basis=replace(base, transform="agnesi"), pair=PairSpec(kind="zbl", constants="mace", range="covalent")
         ),
+        "soft transform": replace(linear, radial_basis=replace(base, transform="soft")),
+        "coupled radial weights": changed(
+            nequip(n_layers=3, **{**SMALL, "n_channels": 2, "l_max": 2}), {"radial": RadialWeightsSpec(widths=(6,), channels="coupled")}
+        ),
+        "identity skip": replace(
+            linear,
+            layers=(
+                replace(first, irreps="5x0e+3x1o+2x2e"),
+                *[replace(second, irreps="5x0e+3x1o", skip="identity", readout=None)] * 2,
+                second,
+            ),
+        ),
+        "norm gate": changed(nequip(n_layers=3, parity="both", **L2), {"nonlinearity": "norm_gate"}),
         "zbl to the cutoff": replace(nequip(n_layers=2, **L2), pair=PairSpec(kind="zbl")),
         "cutoffs by pair": replace(linear, elements=ELEMENTS, pair_cutoff=((2.6, 3.0), (3.2, CUTOFF))),
         "mace": mace(n_layers=2, correlation=3, **L2),
