@@ -26,15 +26,14 @@ from equipot.train.setup import Prepared
 
 log = logging.getLogger("equipot.train")
 _KEEP_BYTES = 2**30
-_DECADES = tuple(10.0**-k for k in range(3, 15))
-_PATIENCE = 2
+_START, _STRONGEST, _WEAKEST = 1e-8, 1e2, 1e-14
 
 
 def fit(config: RunConfig, prepared: Prepared, potential: Potential, folder: Path) -> dict[str, float]:
     """Fit the potential, write metrics.csv and best.equipot, and return the last row of metrics.
 
     Minimises L(c) + λ Σ_p (γ_p c_p)², L the loss over the training set; γ_p is `smoothness_prior`, λ = ρ · mean_p(X_p² / γ_p²) with ρ the
-    dimensionless `regularisation`. Without one, ρ goes down in decades and is refined by √10, as the validation set says.
+    dimensionless `regularisation`. Without one, ρ is searched for in decades and refined by √10, as the validation set says.
     Raises UserError for what the solver cannot do.
     """
     settings, start = config.train.least_squares, time.monotonic()
@@ -122,21 +121,27 @@ class _Path:
         self.best, self.best_c, self.best_row, self.tried = math.inf, np.zeros(problem.n), {}, 0
 
     def search(self) -> None:
-        """Decades downwards until nothing has become better for some, then half a decade to either side of the best."""
-        waited = 0
-        for rho in _DECADES:
-            try:
-                waited = 0 if self.try_ridge(rho) else waited + 1
-            except UserError:  # below what double precision can do
-                break
-            if waited >= _PATIENCE:
-                break
+        """Decades up and down from the start as long as the validation errors fall, then half a decade to either side of the best."""
+        self.try_ridge(_START)
+        if not self._walk(0.1):
+            self._walk(10.0)
         centre = self.best_row["regularisation"]
         for rho in (centre * math.sqrt(10.0), centre / math.sqrt(10.0)):
-            try:
-                self.try_ridge(rho)
-            except UserError:
-                continue
+            self._better(rho)
+
+    def _walk(self, factor: float) -> int:
+        """Steps by a factor from the start as long as each is better; how many were."""
+        steps, rho = 0, _START * factor
+        while _WEAKEST <= rho <= _STRONGEST and self._better(rho):
+            steps, rho = steps + 1, rho * factor
+        return steps
+
+    def _better(self, rho: float) -> bool:
+        """Whether it is the best so far; what is below double precision is not."""
+        try:
+            return self.try_ridge(rho)
+        except UserError:
+            return False
 
     def try_ridge(self, rho: float) -> bool:
         """Solve for one regularisation; whether it is the best so far."""
