@@ -1,9 +1,10 @@
-"""Times the native `edge_convolution` against e3nn's `TensorProduct` + `index_add`, on the same inputs: forward, + backward, + double backward.
+"""Times the native operations on the same inputs as their peers: forward, + backward, + double backward.
 
-    python benchmarks/ops_cpu.py [--threads 1 2] [--cases small] [--repeat 7]
+    python benchmarks/ops_cpu.py [--op convolution linear product] [--threads 1 2] [--cases small] [--repeat 7]
 
+The peer of `edge_convolution` is e3nn's `TensorProduct` + `index_add`; that of `irreps_linear` and `symmetric_product` the reference in torch.
 Both are checked to be equal before anything is timed. Times are minima over interleaved repeats, in ms, with the Python and autograd layers; the
-ratio is e3nn / equipot. On one thread the clock is the thread's processor time, which other load on the machine disturbs little; on several it is
+ratio is peer / equipot. On one thread the clock is the thread's processor time, which other load on the machine disturbs little; on several it is
 wall time, which needs an idle machine.
 """
 
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from equipot.math import Irreps
 from equipot.ops import reference
-from equipot.ops.plan import ConvolutionPlan, Edges, plan_convolution
-from equipot.ops.registry import select
+from equipot.ops.plan import ConvolutionPlan, Edges, plan_convolution, plan_product
+from equipot.ops.registry import REFERENCE, Ops, select
 
 CASES = [  # atoms, edges, l, channels, parity
     (75, 914, 1, 32, "natural"),
@@ -31,6 +32,21 @@ CASES = [  # atoms, edges, l, channels, parity
     (480, 5850, 2, 32, "natural"),
     (1000, 39790, 1, 32, "natural"),
     (1000, 39790, 2, 32, "natural"),
+]
+LINEAR_CASES = [  # atoms, elements or None, irreps in, irreps out
+    (20, 4, "32x0e+32x1o+32x2e", "96x0e+32x1o+32x2e"),
+    (135, 4, "32x0e+32x1o+32x2e", "96x0e+32x1o+32x2e"),
+    (135, None, "96x0e+128x1o+128x2e", "96x0e+32x1o+32x2e"),
+    (135, 4, "128x0e+128x1o", "128x0e+128x1o"),
+    (1000, None, "64x0e+64x1o+64x2e", "64x0e+64x1o+64x2e"),
+    (5000, 4, "32x0e+32x1o+32x2e", "32x0e+32x1o+32x2e"),
+]
+PRODUCT_CASES = [  # atoms, elements or None, irreps of A, correlation, irreps kept
+    (20, 4, "32x0e+32x1o+32x2e+32x3o", 3, "0e+1o"),
+    (135, 4, "32x0e+32x1o+32x2e+32x3o", 3, "0e+1o"),
+    (135, 4, "128x0e+128x1o+128x2e+128x3o", 3, "0e+1o"),
+    (135, 4, "32x0e+32x1o+32x2e", 4, "0e"),
+    (1000, 4, "32x0e+32x1o+32x2e+32x3o", 2, "0e+1o"),
 ]
 
 
@@ -69,23 +85,23 @@ def to_e3nn(h: Tensor, irreps: Irreps) -> Tensor:
     return torch.cat([h[:, b.start : b.stop].reshape(-1, b.dim, b.mul).transpose(1, 2).flatten(1) for b in irreps], dim=1)
 
 
-def timers(convolve: Callable[[Tensor, Tensor, Tensor], Tensor], h: Tensor, y: Tensor, w: Tensor) -> list[Callable[[], None]]:
+def timers(call: Callable[..., Tensor], *arrays: Tensor) -> list[Callable[[], None]]:
     """The three measured calls: forward; forward and backward; those and the backward of the backward."""
-    h, y, w = (x.detach().clone().requires_grad_() for x in (h, y, w))
+    inputs = [x.detach().clone().requires_grad_() for x in arrays]
     with torch.no_grad():
-        cotangent = torch.randn_like(convolve(h, y, w))
-    inner = [torch.randn_like(x) for x in (h, y, w)]
+        cotangent = torch.randn_like(call(*inputs))
+    inner = [torch.randn_like(x) for x in inputs]
     cotangent.requires_grad_()
 
     def forward() -> None:
-        convolve(h, y, w)
+        call(*inputs)
 
     def backward() -> None:
-        torch.autograd.grad(convolve(h, y, w), (h, y, w), cotangent.detach())
+        torch.autograd.grad(call(*inputs), inputs, cotangent.detach())
 
     def double_backward() -> None:
-        grads = torch.autograd.grad(convolve(h, y, w), (h, y, w), cotangent, create_graph=True)
-        torch.autograd.grad(grads, (cotangent, h, y, w), inner)
+        grads = torch.autograd.grad(call(*inputs), inputs, cotangent, create_graph=True)
+        torch.autograd.grad(grads, (cotangent, *inputs), inner)
 
     return [forward, backward, double_backward]
 
@@ -109,7 +125,7 @@ def best_times(calls: list[Callable[[], None]], repeat: int, budget: float = 0.3
     return best
 
 
-def run_case(n_atoms: int, n_edges: int, l: int, channels: int, parity: str, repeat: int, peers: bool) -> str:
+def convolution_case(n_atoms: int, n_edges: int, l: int, channels: int, parity: str, repeat: int, peers: bool) -> str:
     """One line of the table."""
     irreps = Irreps.uniform(channels, l, parity)
     plan = plan_convolution(irreps, l, irreps)
@@ -117,15 +133,53 @@ def run_case(n_atoms: int, n_edges: int, l: int, channels: int, parity: str, rep
     h, y, w = torch.randn(n_atoms, irreps.dim), torch.randn(n_edges, plan.n_harmonics), torch.randn(n_edges, plan.n_weights)
     ops = select("cpu")
     ours = timers(lambda h, y, w: ops.edge_convolution(h, y, w, edges, plan), h, y, w)
-    label = f"| {n_atoms}, {n_edges}, l={l}, K={channels}, {parity} |"
+    label = f"{n_atoms}, {n_edges}, l={l}, K={channels}, {parity}"
     if not peers:
-        return f"{label} {_row(best_times(ours, repeat))} |"
+        return _line(label, [], ours, repeat)
     product = e3nn_convolution(plan)
     assert_equal(plan, edges, product, ops, h, y, w)
-    h_e3nn = to_e3nn(h, irreps)
-    times = best_times(timers(lambda h, y, w: product(h, y, w, edges), h_e3nn, y, w) + ours, repeat)
+    return _line(label, timers(lambda h, y, w: product(h, y, w, edges), to_e3nn(h, irreps), y, w), ours, repeat)
+
+
+def linear_case(n_atoms: int, n_elements: int | None, irreps_in: str, irreps_out: str, repeat: int, peers: bool) -> str:
+    """One line of the table."""
+    rest = Irreps.parse(irreps_in), Irreps.parse(irreps_out)
+    n_weights = reference.n_linear_weights(*rest)
+    x, w = torch.randn(n_atoms, rest[0].dim), torch.randn((n_weights,) if n_elements is None else (n_elements, n_weights))
+    species = None if n_elements is None else torch.randint(n_elements, (n_atoms,))
+    return _reference_case(
+        f"{n_atoms}, {n_elements}, {irreps_in} to {irreps_out}",
+        lambda ops, x, w: ops.irreps_linear(x, w, *rest, species),
+        (x, w),
+        repeat,
+        peers,
+    )
+
+
+def product_case(n_atoms: int, n_elements: int | None, irreps: str, correlation: int, keep: str, repeat: int, peers: bool) -> str:
+    """One line of the table."""
+    plan = plan_product(Irreps.parse(irreps), correlation, Irreps.parse(keep))
+    weights = (plan.n_weights, plan.n_channels)
+    a, w = torch.randn(n_atoms, plan.irreps_in.dim), torch.randn(weights if n_elements is None else (n_elements, *weights))
+    species = None if n_elements is None else torch.randint(n_elements, (n_atoms,))
+    label = f"{n_atoms}, {n_elements}, {irreps}, correlation {correlation} to {keep}"
+    return _reference_case(label, lambda ops, a, w: ops.symmetric_product(a, w, plan, species), (a, w), repeat, peers)
+
+
+def _reference_case(label: str, call: Callable[..., Tensor], arrays: tuple[Tensor, ...], repeat: int, peers: bool) -> str:
+    def of(ops: Ops) -> Callable[..., Tensor]:
+        return lambda *arrays: call(ops, *arrays)
+
+    torch.testing.assert_close(of(select("cpu"))(*arrays), of(REFERENCE)(*arrays), rtol=1e-3, atol=1e-3)
+    return _line(label, timers(of(REFERENCE), *arrays) if peers else [], timers(of(select("cpu")), *arrays), repeat)
+
+
+def _line(label: str, theirs: list[Callable[[], None]], ours: list[Callable[[], None]], repeat: int) -> str:
+    times = best_times(theirs + ours, repeat)
+    if not theirs:
+        return f"| {label} | {_row(times)} |"
     ratios = [a / b for a, b in zip(times[:3], times[3:], strict=True)]
-    return f"{label} {_row(times[:3])} | {_row(times[3:])} | {' / '.join(f'{r:.1f}' for r in ratios)} |"
+    return f"| {label} | {_row(times[:3])} | {_row(times[3:])} | {' / '.join(f'{r:.1f}' for r in ratios)} |"
 
 
 def assert_equal(plan: ConvolutionPlan, edges: Edges, product: Callable[..., Tensor], ops, h: Tensor, y: Tensor, w: Tensor) -> None:
@@ -147,21 +201,33 @@ def _row(times: list[float]) -> str:
     return " / ".join(f"{t:.3f}" if t < 10 else f"{t:.1f}" for t in times)
 
 
+TABLES = {  # the heading of the first column, the peer, the cases, and how many of them are small
+    "convolution": ("atoms, edges", "e3nn", convolution_case, CASES, 6),
+    "linear": ("atoms, elements", "reference", linear_case, LINEAR_CASES, 2),
+    "product": ("atoms, elements", "reference", product_case, PRODUCT_CASES, 2),
+}
+
+
 def main() -> None:
-    """Prints one table per number of threads."""
+    """Prints one table per operation and number of threads."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--op", choices=list(TABLES), nargs="+", default=list(TABLES))
     parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()])
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--cases", choices=["all", "small"], default="all")
     parser.add_argument("--no-peers", action="store_true", help="time equipot only")
     args = parser.parse_args()
     torch.manual_seed(0)
-    for threads in args.threads:
-        torch.set_num_threads(threads)
-        print(f"\n{select('cpu').describe()}, {threads} threads, float32; ms forward / + backward / + double backward")
-        print("| atoms, edges | e3nn | equipot | ratio |\n|---|---|---|---|")
-        for case in CASES if args.cases == "all" else CASES[:6]:
-            print(run_case(*case, repeat=args.repeat, peers=not args.no_peers), flush=True)
+    for op in args.op:
+        heading, peer, run_case, cases, n_small = TABLES[op]
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            print(f"\n{op}, {select('cpu').describe()}, {threads} threads, float32; ms forward / + backward / + double backward")
+            print(
+                f"| {heading} | equipot |\n|---|---|" if args.no_peers else f"| {heading} | {peer} | equipot | ratio |\n|---|---|---|---|"
+            )
+            for case in cases if args.cases == "all" else cases[:n_small]:
+                print(run_case(*case, repeat=args.repeat, peers=not args.no_peers), flush=True)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,11 @@ def botnet(
     radial "element": in every layer a table of linear weights per element of the sender instead of an MLP.
     """
     hidden = str(Irreps.uniform(n_channels, l_max if l_features is None else l_features, parity))
-    weights = RadialWeightsSpec(widths=tuple(radial_mlp)) if radial == "agnostic" else RadialWeightsSpec(kind="linear", widths=(), elements="sender")
+    weights = (
+        RadialWeightsSpec(widths=tuple(radial_mlp))
+        if radial == "agnostic"
+        else RadialWeightsSpec(kind="linear", widths=(), elements="sender")
+    )
 
     def layer(index: int) -> LayerSpec:
         last = index == n_layers - 1
@@ -180,8 +184,8 @@ def ace(
     n_radial: int = 8,
     degrees: tuple[float, ...] | None = None,
     angular_weight: float = 1.0,
-    radial: Literal["chebyshev", "bessel"] = "chebyshev",
-    transform: Literal["none", "agnesi"] = "agnesi",
+    basis: Literal["bessel", "chebyshev"] = "bessel",
+    transform: Literal["none", "agnesi"] = "none",
     elements: bool = True,
 ) -> ModelSpec:
     """Linear ACE: one layer, one-hot elements, fixed radial functions, products of coupled channels, a weight per function and element of the centre.
@@ -205,7 +209,7 @@ def ace(
     return ModelSpec(
         cutoff=cutoff,
         layers=(layer,),
-        radial_basis=RadialBasisSpec(kind=radial, n=n_radial, p=2, transform=transform),
+        radial_basis=RadialBasisSpec(kind=basis, n=n_radial, p=2, transform=transform),
         embedding=EmbeddingSpec(kind="onehot", width=n_radial),
         preset="ace",
     )
@@ -235,7 +239,14 @@ def _energy(shift: str) -> dict:
     return {"energy": EnergySpec(shift=None), "isolated_atom": "free"}
 
 
-PRESETS: dict[str, Callable[..., ModelSpec]] = {"nequip": nequip, "nequip_linear": nequip_linear, "botnet": botnet, "mace": mace, "ace": ace, "schnet_like": schnet_like}
+PRESETS: dict[str, Callable[..., ModelSpec]] = {
+    "nequip": nequip,
+    "nequip_linear": nequip_linear,
+    "botnet": botnet,
+    "mace": mace,
+    "ace": ace,
+    "schnet_like": schnet_like,
+}
 
 
 def preset_options(name: str) -> dict[str, inspect.Parameter]:

@@ -21,7 +21,8 @@ PerElement = float | tuple[float, ...]
 class RadialBasisSpec:
     """e_n(r): a family of `n` functions times an envelope that ends at the cutoff.
 
-    Bessel: prefactor · sin(nπr/r_c)/r with prefactor √(2/r_c) ("sqrt") or 2/r_c ("linear").
+    Bessel: prefactor · sin(nπr/r_c)/r with prefactor √(2/r_c) ("sqrt") or 2/r_c ("linear"). `transform`: what the family takes instead of r, by the
+    covalent radii of the pair: "agnesi", from 1 at contact to 0 far away, steepest at bonds; "soft", r itself but constant where atoms overlap.
     """
 
     kind: Literal["bessel", "gaussian", "chebyshev"] = "bessel"
@@ -30,22 +31,24 @@ class RadialBasisSpec:
     prefactor: Literal["sqrt", "linear"] = "sqrt"
     envelope: Literal["polynomial", "cosine"] = "polynomial"
     p: int = Field(6, ge=2)
-    transform: Literal["none", "agnesi"] = "none"
+    transform: Literal["none", "agnesi", "soft"] = "none"
 
 
 @dataclass(frozen=True, config=_strict)
 class RadialWeightsSpec:
     """R_pk(r): from the radial basis to one weight per path and channel.
 
-    kind "linear": one matrix; "mlp": a multilayer perceptron; "direct": no weights, channel k takes function k mod n itself. `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a
-    linear kind, one-hot elements appended to the input of an MLP. normalisation "e3nn": W/√fan-in and activations of unit second moment;
-    "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights as they are, with bias.
+    kind "linear": one matrix; "mlp": a multilayer perceptron; "direct": no weights, channel k takes function k mod n itself.
+    `elements`: "none" (agnostic), "sender" or "both": a table of matrices for a linear kind, one-hot elements before the basis in the input of
+    an MLP. `channels` "coupled": a weight for every pair of an incoming and an outgoing channel of a path. normalisation "e3nn": W/√fan-in and
+    activations of unit second moment; "he": W/√fan-in first, √2·W/√fan-in later; "plain": weights as they are, with bias.
     """
 
     kind: Literal["linear", "mlp", "direct"] = "mlp"
     widths: tuple[int, ...] = (64, 64, 64)
     activation: Activation = "silu"
     elements: Literal["none", "sender", "both"] = "none"
+    channels: Literal["uncoupled", "coupled"] = "uncoupled"
     normalisation: Literal["e3nn", "he", "plain"] = "e3nn"
 
 
@@ -89,11 +92,13 @@ class ReadoutSpec:
 
 @dataclass(frozen=True, config=_strict)
 class LayerSpec:
-    """One interaction layer: h → linear up → density A → linear → selector → product → + self-connection → nonlinearity.
+    """One interaction layer: h → linear up → density A → linear → selector → product → + self-connection → nonlinearity → + skip.
 
     `irreps` are the features wanted; those no path reaches, and those nothing behind the layer reads, are left out (`layer_features`).
     `density` are the irreps of A behind its linear map; None: what the next step needs. `self_connection`: "selector" multiplies the message
     by a matrix of the centre's element; "element_residual" and "residual" add a linear map of the old features, per element or shared.
+    `nonlinearity`: "gate" multiplies what has a degree by gates, scalars made for it; "norm_gate" each channel by a function of its own length.
+    `skip` "identity" adds the old features as they are behind the nonlinearity.
     """
 
     irreps: str
@@ -106,7 +111,8 @@ class LayerSpec:
     normaliser: NormaliserSpec = NormaliserSpec()
     product: ProductSpec | None = None
     self_connection: Literal["none", "selector", "element_residual", "residual"] = "none"
-    nonlinearity: Literal["none", "gate"] = "none"
+    nonlinearity: Literal["none", "gate", "norm_gate"] = "none"
+    skip: Literal["none", "identity"] = "none"
     readout: ReadoutSpec | None = None
 
     @field_validator("irreps", "density")
@@ -182,9 +188,11 @@ class ModelSpec:
             raise ValueError(f"elements must be ascending atomic numbers 1 to 118, each once, not {list(self.elements)}")
         if all(layer.readout is None for layer in self.layers):
             raise ValueError("no layer has a readout: the model would have no energy")
-        if self.radial_basis.transform == "agnesi" and self.radial_basis.kind == "gaussian":
-            raise ValueError("the Agnesi transform goes with the Bessel and Chebyshev bases")
-        if self.isolated_atom == "exact" and self.energy.shift not in (0, 0.0) and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift)):
+        if (
+            self.isolated_atom == "exact"
+            and self.energy.shift not in (0, 0.0)
+            and (not isinstance(self.energy.shift, tuple) or any(self.energy.shift))
+        ):
             raise ValueError("a shift gives an isolated atom an energy of its own: say isolated_atom: free with it, or leave shift at 0")
         for index, layer in enumerate(self.layers):
             _check_normaliser(layer.normaliser)
@@ -207,15 +215,21 @@ class ModelSpec:
 def _check_normaliser(normaliser: NormaliserSpec) -> None:
     end = "sender" if normaliser.place == "before" else "receiver"
     if isinstance(normaliser.value, tuple) and normaliser.per != end:
-        raise ValueError(f"a normaliser {normaliser.place} the linear map divides by the {end}'s element: with a value per element say per: {end}")
+        raise ValueError(
+            f"a normaliser {normaliser.place} the linear map divides by the {end}'s element: with a value per element say per: {end}"
+        )
     if normaliser.kind == "density" and normaliser.place == "before":
         raise ValueError("the density normaliser divides the sum at its centre: place: after")
 
 
 def _check_channels(spec: "ModelSpec", index: int, layer: LayerSpec) -> None:
     n = spec.radial_basis.n
+    if layer.radial.kind == "direct" and layer.radial.channels == "coupled":
+        raise ValueError("radial kind direct has no weights that could couple channels: say radial.channels: uncoupled")
     if layer.radial.kind == "direct" and (index or first_features(spec).mul(0, 1) % n):
-        raise ValueError(f"radial kind direct gives channel k the radial function k mod {n}: only a first layer with a multiple of {n} channels")
+        raise ValueError(
+            f"radial kind direct gives channel k the radial function k mod {n}: only a first layer with a multiple of {n} channels"
+        )
     if layer.channels == "uncoupled":
         if layer.product is not None and layer.product.degrees is not None:
             raise ValueError("product.degrees is a truncation of products of coupled channels: say channels: coupled with it")
@@ -229,6 +243,8 @@ def _check_channels(spec: "ModelSpec", index: int, layer: LayerSpec) -> None:
         raise ValueError(f"coupled channels are (element, radial function): embedding kind onehot, width {n} as radial_basis.n")
     if layer.product is None or layer.product.degrees is None or len(layer.product.degrees) != layer.product.correlation:
         raise ValueError("coupled channels need a product with one of `degrees` for each order up to its correlation")
+    if low := [nu for nu, degree in enumerate(layer.product.degrees, start=1) if degree < nu]:
+        raise ValueError(f"product.degrees: {layer.product.degrees[low[0] - 1]:g} leaves no product of {low[0]} factors, whose degree is {low[0]} or more")
     if any((b.l, b.p) != (0, 1) for b in Irreps.parse(layer.irreps)):
         raise ValueError(f"products of coupled channels are invariants: irreps such as 1x0e, not {layer.irreps}")
 
@@ -282,6 +298,11 @@ def _reached_features(spec: ModelSpec) -> list[Irreps]:
         kept = Irreps.parse(layer.irreps).restrict(lambda ir, known=known: (ir.l, ir.p) in known)
         if not kept.dim:
             raise ValueError(f"layer {index + 1}: none of {layer.irreps} can be reached from {features[-1]} with l_max={layer.l_max}")
+        if layer.skip == "identity" and any(features[-1].mul(b.l, b.p) != b.mul for b in kept):
+            raise ValueError(
+                f"layer {index + 1}: skip: identity adds the features of before, {features[-1]}, which lack channels of {kept}: say skip: none, "
+                "self_connection: residual, or the same irreps"
+            )
         features.append(kept)
     return features
 
@@ -291,6 +312,7 @@ def _read_by(layer: LayerSpec, features: Irreps, kept: Irreps) -> set[tuple[int,
     update = update_irreps(layer, features, kept)
     density = {(b.l, b.p) for b in density_irreps(layer, features, update)}
     added = {(b.l, b.p) for b in update} if layer.self_connection in ("element_residual", "residual") else set()
+    added |= {(b.l, b.p) for b in kept} if layer.skip == "identity" else set()
     return {(b.l, b.p) for b in features if (b.l, b.p) in added or reachable(Irreps((b,)), layer.l_max) & density}
 
 
@@ -299,7 +321,7 @@ def update_irreps(layer: LayerSpec, features: Irreps, kept: Irreps) -> Irreps:
 
     Gates are even if even scalars can be reached, else odd, and then what they multiply has the other parity than what is kept.
     """
-    if layer.nonlinearity == "none":
+    if layer.nonlinearity != "gate":
         return kept
     parity = _gate_parity(reachable(features, layer.l_max))
     gated = tuple((b.mul, b.l, b.p * parity) for b in kept if b.l)
@@ -312,9 +334,7 @@ def _gate_parity(density: set[tuple[int, int]]) -> int:
 
 def reachable(irreps: Irreps, l_max: int) -> set[tuple[int, int]]:
     """All (l, p) that h ⊗ Y(l ≤ l_max) contains."""
-    return {
-        (l3, b.p * (-1) ** l2) for b in irreps for l2 in range(l_max + 1) for l3 in range(abs(b.l - l2), b.l + l2 + 1)
-    }
+    return {(l3, b.p * (-1) ** l2) for b in irreps for l2 in range(l_max + 1) for l3 in range(abs(b.l - l2), b.l + l2 + 1)}
 
 
 def reachable_by_product(irreps: Irreps, correlation: int) -> set[tuple[int, int]]:
@@ -387,28 +407,33 @@ def nonlinear_because(spec: ModelSpec) -> str | None:
     """Why the energy is not linear in the parameters, or None: then it is that of linear ACE, E_base + Σ_η W_η(z) B_η."""
     first = spec.layers[0]
     reasons = {
-        f"it has {len(spec.layers)} layers": len(spec.layers) > 1,
-        "its channels are not coupled": first.channels != "coupled",
-        "its radial functions have parameters": spec.radial_basis.trainable,
-        f"its {first.normaliser.kind} normaliser is not none": first.normaliser.kind != "none",
-        f"its nonlinearity is {first.nonlinearity}": first.nonlinearity != "none",
-        "its readout has weights of its own": first.readout is None or first.readout.kind != "sum",
-        f"its layer gives {first.irreps}, not 1x0e": Irreps.parse(first.irreps).dim != 1,
-        "its energy scale or shift is trainable": spec.energy.train_scale or spec.energy.train_shift,
+        f"there are {len(spec.layers)} layers": len(spec.layers) > 1,
+        "the channels are not coupled": first.channels != "coupled",
+        "the radial functions have parameters": spec.radial_basis.trainable,
+        f"the normaliser is {first.normaliser.kind}, not none": first.normaliser.kind != "none",
+        f"the nonlinearity is {first.nonlinearity}": first.nonlinearity != "none",
+        "old features are added": first.skip != "none",
+        "the readout has weights of its own": first.readout is None or first.readout.kind != "sum",
+        f"the layer gives {first.irreps}, not 1x0e": Irreps.parse(first.irreps).dim != 1,
+        "the energy's scale or shift is trainable": spec.energy.train_scale or spec.energy.train_shift,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def smoothness(spec: ModelSpec) -> str:
     """Class of the energy at the cutoff: "C2", "C1" or "jump"."""
-    if any(layer.radial.kind == "mlp" and (layer.radial.normalisation == "plain" or layer.radial.elements != "none") for layer in spec.layers):
+    if any(
+        layer.radial.kind == "mlp" and (layer.radial.normalisation == "plain" or layer.radial.elements != "none") for layer in spec.layers
+    ):
         return "jump"  # a bias, or elements beside the basis in the input: the weights do not vanish where the basis does
     basis = spec.radial_basis
     # powers of (r_c − r): the polynomial envelope brings three whatever its exponent, the cosine two, Bessel functions with their own roots one more
-    vanishing = (3 if basis.envelope == "polynomial" else 2) + (basis.kind == "bessel" and basis.transform == "none" and not basis.trainable)
+    vanishing = (3 if basis.envelope == "polynomial" else 2) + (
+        basis.kind == "bessel" and basis.transform == "none" and not basis.trainable
+    )
     return "C2" if vanishing >= 3 else "C1"
 
 
 def bare_atom_is_zero(spec: ModelSpec) -> bool:
-    """Whether an atom without neighbours has zero features by construction: no residual in the first layer."""
-    return spec.layers[0].self_connection not in ("element_residual", "residual")
+    """Whether an atom without neighbours has zero features by construction: nothing of the old features is added in the first layer."""
+    return spec.layers[0].self_connection not in ("element_residual", "residual") and spec.layers[0].skip == "none"

@@ -8,7 +8,7 @@ import torch
 from equipot.data.graph import Graph
 from equipot.data.neighbours import neighbour_graph
 from equipot.model import Potential, predict
-from equipot.presets import botnet, mace, nequip, nequip_linear, schnet_like
+from equipot.presets import ace, botnet, mace, nequip, nequip_linear, schnet_like
 from equipot.spec import (
     EmbeddingSpec,
     ModelSpec,
@@ -70,10 +70,27 @@ def _points() -> dict[str, ModelSpec]:
         "agnesi, zbl": replace(
             linear, radial_basis=replace(base, transform="agnesi"), pair=PairSpec(kind="zbl", constants="mace", range="covalent")
         ),
+        "soft transform": replace(linear, radial_basis=replace(base, transform="soft")),
+        "coupled radial weights": changed(
+            nequip(n_layers=3, **{**SMALL, "n_channels": 2, "l_max": 2}), {"radial": RadialWeightsSpec(widths=(6,), channels="coupled")}
+        ),
+        "identity skip": replace(
+            linear,
+            layers=(
+                replace(first, irreps="5x0e+3x1o+2x2e"),
+                *[replace(second, irreps="5x0e+3x1o", skip="identity", readout=None)] * 2,
+                second,
+            ),
+        ),
+        "norm gate": changed(nequip(n_layers=3, parity="both", **L2), {"nonlinearity": "norm_gate"}),
         "zbl to the cutoff": replace(nequip(n_layers=2, **L2), pair=PairSpec(kind="zbl")),
         "cutoffs by pair": replace(linear, elements=ELEMENTS, pair_cutoff=((2.6, 3.0), (3.2, CUTOFF))),
         "mace": mace(n_layers=2, correlation=3, **L2),
         "mace order 4, shared": changed(mace(n_layers=1, **{**SMALL, "l_max": 1}), {"product": ProductSpec(correlation=4, elements=False)}),
+        "ace": ace(cutoff=CUTOFF, l_max=2, n_radial=3, degrees=(3, 5, 6)),
+        "ace order 4, shared, chebyshev": ace(
+            cutoff=CUTOFF, correlation=4, l_max=2, n_radial=2, degrees=(2, 4, 5, 7), basis="chebyshev", transform="agnesi", elements=False
+        ),
         "schnet_like": schnet_like(n_layers=2, **SMALL),
     }
 

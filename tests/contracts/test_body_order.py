@@ -10,7 +10,7 @@ import torch
 from equipot.data.graph import concatenate
 from equipot.data.neighbours import neighbour_graph
 from equipot.model import Potential, predict
-from equipot.presets import botnet, mace, nequip, nequip_linear
+from equipot.presets import ace, botnet, mace, nequip, nequip_linear
 from equipot.spec import ModelSpec, correlation_order
 
 N_ATOMS = 6
@@ -20,7 +20,9 @@ NO_CELL, NOT_PERIODIC = np.zeros((3, 3)), np.zeros(3, dtype=bool)
 
 def build(spec: ModelSpec, seed: int) -> Potential:
     layers = tuple(replace(layer, normaliser=replace(layer.normaliser, value=3.0)) for layer in spec.layers)
-    return Potential(replace(spec, layers=layers, elements=(1, 8), energy=replace(spec.energy, e0=0.0, scale=30.0)), dtype=torch.float64, seed=seed)
+    return Potential(
+        replace(spec, layers=layers, elements=(1, 8), energy=replace(spec.energy, e0=0.0, scale=30.0)), dtype=torch.float64, seed=seed
+    )
 
 
 def cluster() -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,6 +54,7 @@ CASES = {
     "botnet layer 1": (botnet(n_layers=4, **SMALL), 0, 2),
     "botnet layer 2": (botnet(n_layers=4, **SMALL), 1, 3),
     "botnet layer 3": (botnet(n_layers=4, **SMALL), 2, 4),
+    **{f"ace ν={nu}": (ace(CUTOFF, nu, l_max=2, n_radial=2, degrees=(2, 4, 5, 6)[:nu]), None, nu + 1) for nu in (1, 2, 3, 4)},
     "mace ν=2 inner layer": (mace(correlation=2, **SMALL), 0, 3),
     "mace ν=3 inner layer": (mace(correlation=3, **SMALL), 0, 4),
 }

@@ -1,5 +1,7 @@
 """Contracts at random points of the design space: small models whose axes are drawn independently."""
 
+from typing import get_args
+
 import pytest
 from contract_checks import (
     batch_is_single,
@@ -34,9 +36,16 @@ from equipot.spec import (
 IRREPS = ("3x0e+2x1o", "2x0e+2x1o+1x2e", "2x0e+1x0o+2x1o+1x1e", "2x0e+1x1o+2x1e+1x2o+1x2e", "4x0e")
 UNIFORM = ("2x0e+2x1o", "2x0e+2x1o+2x2e", "2x0e")
 
+
+def choices(spec: type, axis: str) -> list:
+    """Every value of an axis, from its type: a new one is drawn as soon as it is there."""
+    return list(get_args(spec.__dataclass_fields__[axis].type))
+
+
 radial_weights = st.one_of(
     st.builds(
         RadialWeightsSpec,
+        channels=st.sampled_from(choices(RadialWeightsSpec, "channels")),
         widths=st.sampled_from([(4,), (4, 3)]),
         activation=st.sampled_from(["silu", "tanh"]),
         normalisation=st.sampled_from(["e3nn", "he"]),
@@ -59,8 +68,8 @@ bases = st.sampled_from(
         RadialBasisSpec(n=4, trainable=True, envelope="cosine"),
         RadialBasisSpec(n=4, kind="gaussian"),
         RadialBasisSpec(n=4, kind="chebyshev", p=2),
-        RadialBasisSpec(n=4, transform="agnesi"),
     ]
+    + [RadialBasisSpec(n=4, transform=name) for name in choices(RadialBasisSpec, "transform")]
 )
 
 
@@ -75,8 +84,8 @@ def layers(draw, last: bool) -> LayerSpec:
         density=draw(st.sampled_from([None, "2x0e+2x1o+2x2e"])) if product else None,
         normaliser=draw(normalisers),
         product=product,
-        self_connection=draw(st.sampled_from(["none", "selector", "element_residual", "residual"])),
-        nonlinearity=draw(st.sampled_from(["none", "gate"])),
+        self_connection=draw(st.sampled_from(choices(LayerSpec, "self_connection"))),
+        nonlinearity=draw(st.sampled_from(choices(LayerSpec, "nonlinearity"))),
         readout=draw(st.sampled_from([ReadoutSpec(), ReadoutSpec(widths=(3,), activation="tanh")] + ([] if last else [None]))),
     )
 

@@ -13,6 +13,7 @@ FAMILIES = {
     "polynomial 6": lambda r, k: radial.polynomial_envelope(r, CUTOFF, 6, k),
     "cosine": lambda r, k: radial.cosine_envelope(r, CUTOFF, k),
     "agnesi": lambda r, k: radial.agnesi(r, 0.71, derivative=k),
+    "soft": lambda r, k: radial.soft(r, 1.42, derivative=k),
 }
 
 
@@ -100,6 +101,14 @@ def test_agnesi_is_the_published_formula():
     x = r / r0
     np.testing.assert_allclose(radial.agnesi(r, r0), 1 / (1 + a * x**q / (1 + x ** (q - p))), rtol=1e-13)
     assert radial.agnesi(np.zeros(1), 0.7)[0] == 1.0
+
+
+def test_soft_is_the_distance_but_for_overlapping_atoms():
+    r0 = 1.4
+    np.testing.assert_allclose(radial.soft(np.array([0.0, 0.1, 0.2]), r0), 0.75 * r0, atol=5e-3)
+    np.testing.assert_allclose(radial.soft(np.array([2.5, 4.0]), r0), [2.5, 4.0], rtol=1e-3)
+    middle = 0.5 * (0.75 + 4 / 3) * r0
+    assert abs(radial.soft(middle, r0) - 0.5 * (0.75 * r0 + middle)) < 1e-14
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -23,6 +23,7 @@ PAIRS = {
     "polynomial 6": (lambda r: geometry.polynomial_envelope(r, CUTOFF, 6), lambda r, k: radial.polynomial_envelope(r, CUTOFF, 6, k)),
     "cosine": (lambda r: geometry.cosine_envelope(r, CUTOFF), lambda r, k: radial.cosine_envelope(r, CUTOFF, k)),
     "agnesi": (lambda r: geometry.agnesi_transform(r, torch.full_like(r, 0.71)), lambda r, k: radial.agnesi(r, 0.71, derivative=k)),
+    "soft": (lambda r: geometry.soft_transform(r, torch.full_like(r, 1.42)), lambda r, k: radial.soft(r, 1.42, derivative=k)),
 }
 
 

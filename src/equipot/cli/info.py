@@ -113,7 +113,7 @@ def _layers(found: dict[str, Any]) -> "Table":
             f"{layer['normaliser']['kind']} {layer['normaliser']['place']}",
             "-" if product is None else f"ν = {product['correlation']}" + (", per element" if product["elements"] else ""),
             layer["self_connection"],
-            layer["nonlinearity"],
+            layer["nonlinearity"] + ("" if layer["skip"] == "none" else f", {layer['skip']} skip"),
             "-" if readout is None else "linear" if not readout["widths"] else f"{readout['activation']} {_widths(readout)}",
             f"{found['parameters'].get(f'layer {index}', 0):,}",
         )
@@ -122,7 +122,8 @@ def _layers(found: dict[str, Any]) -> "Table":
 
 def _radial(radial: dict[str, Any]) -> str:
     who = {"none": "", "sender": ", per sender", "both": ", per pair"}[radial["elements"]]
-    return (f"mlp {_widths(radial)}" if radial["kind"] == "mlp" else "linear") + who
+    coupled = ", coupled channels" if radial["channels"] == "coupled" else ""
+    return (f"mlp {_widths(radial)}" if radial["kind"] == "mlp" else radial["kind"]) + who + coupled
 
 
 def _run(found: dict[str, Any]) -> list[Any]:

@@ -72,8 +72,8 @@ const char* equipot_status_message(int status) {
   switch (status) {
     case EQUIPOT_OK: return "success";
     case EQUIPOT_BAD_ARGUMENT: return "a required array is missing or a size is negative";
-    case EQUIPOT_BAD_PATH: return "a path has a degree out of range, no coupling, overlapping outputs, or a block outside its row";
-    case EQUIPOT_BAD_INDEX: return "an index of the graph is out of range or its row starts are not ascending";
+    case EQUIPOT_BAD_PATH: return "a path or block has a degree out of range, no coupling, overlapping outputs, or lies outside its row";
+    case EQUIPOT_BAD_INDEX: return "an index of the graph or a species is out of range, or row starts are not ascending";
     case EQUIPOT_OUT_OF_MEMORY: return "out of memory";
     case EQUIPOT_NOT_SUPPORTED: return "this machine or build lacks the instruction set";
     default: return "unknown status";

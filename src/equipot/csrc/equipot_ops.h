@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes; the loader compares it with the number it was written for. */
-#define EQUIPOT_ABI_VERSION 2
+#define EQUIPOT_ABI_VERSION 4
 #define EQUIPOT_MAX_L 8 /* largest degree of h, Y and A */
 
 enum {
@@ -123,6 +123,118 @@ EQUIPOT_API int equipot_convolution_double_backward_f32(const equipot_plan* plan
 EQUIPOT_API int equipot_convolution_double_backward_f64(const equipot_plan* plan, const equipot_edges* edges, int n_threads, const double* a,
                                                         const double* b, const double* c, const double* g, const double* h, const double* y,
                                                         const double* w, double* dg, double* dh, double* dy, double* dw, double* work);
+
+/* ---- Linear maps ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Channel mixing y[i, m o] = sum_k W[z(i), k o] x[i, m k] in every block of equal degree and parity, W one matrix per element z and block.
+ * x: components m < dim of channel k at row[x_start + m * k_in + k]. y: those of channel o at row[y_start + m * k_out + o].
+ * Blocks are ascending in x and in y and do not overlap; what no block reaches is 0 in y (and in gx).
+ * Weights of one element: the matrices [k_in][k_out] of the blocks one after another, w_dim = sum of k_in * k_out numbers. */
+typedef struct {
+  int64_t dim, k_in, k_out;
+  int64_t x_start, y_start;
+} equipot_linear_block;
+
+typedef struct {
+  const equipot_linear_block* blocks; /* [n_blocks] */
+  int64_t n_blocks;
+  int64_t x_dim, y_dim; /* lengths of the rows */
+} equipot_linear_map;
+
+/* The operation L(x, w) is linear in both arguments. With <g, L(x, w)>:
+ *   equipot_linear             y  = L(x, w)
+ *   equipot_linear_transposed  gx[i, m k] = sum_o W[z(i), k o] g[i, m o]
+ *   equipot_linear_weights     gw[z, k o] = sum_{i of element z} sum_m x[i, m k] g[i, m o], 0 for elements without atoms
+ * and every derivative of each of them is one of the three.
+ *   x, gx [n_atoms][x_dim], y, g [n_atoms][y_dim], w, gw [n_elements][w_dim], species [n_atoms] or null: n_elements is 1 and all atoms have its
+ *   weights. EQUIPOT_BAD_INDEX for a species outside 0 ... n_elements - 1. Sums over atoms are taken in an order that only species fix. */
+EQUIPOT_API int equipot_linear_f32(const equipot_linear_map* map, int64_t n_atoms, int64_t n_elements, const int64_t* species, int n_threads,
+                                   const float* x, const float* w, float* y);
+EQUIPOT_API int equipot_linear_transposed_f32(const equipot_linear_map* map, int64_t n_atoms, int64_t n_elements, const int64_t* species, int n_threads,
+                                              const float* g, const float* w, float* gx);
+EQUIPOT_API int equipot_linear_weights_f32(const equipot_linear_map* map, int64_t n_atoms, int64_t n_elements, const int64_t* species, int n_threads,
+                                           const float* x, const float* g, float* gw);
+EQUIPOT_API int equipot_linear_f64(const equipot_linear_map* map, int64_t n_atoms, int64_t n_elements, const int64_t* species, int n_threads,
+                                   const double* x, const double* w, double* y);
+EQUIPOT_API int equipot_linear_transposed_f64(const equipot_linear_map* map, int64_t n_atoms, int64_t n_elements, const int64_t* species, int n_threads,
+                                              const double* g, const double* w, double* gx);
+EQUIPOT_API int equipot_linear_weights_f64(const equipot_linear_map* map, int64_t n_atoms, int64_t n_elements, const int64_t* species, int n_threads,
+                                           const double* x, const double* g, double* gw);
+
+/* ---- Symmetric product ------------------------------------------------------------------------------------------------------------------ */
+
+#define EQUIPOT_MAX_CORRELATION 4
+
+/* One term of a coupling: B[i, out k] += W[z(i), weight k] * value * prod_{f < order} A[i, factor[f] k], channel by channel. */
+typedef struct {
+  int64_t weight, out;
+  int64_t order;                           /* 1 ... EQUIPOT_MAX_CORRELATION */
+  int64_t factor[EQUIPOT_MAX_CORRELATION]; /* components of A, in any order; those beyond `order` are ignored */
+  double value;
+} equipot_product_entry;
+
+typedef struct equipot_product equipot_product; /* immutable; any number of threads may use it */
+
+/* Checks and copies the terms; n_in, n_out, n_weights bound their components and weights. Equal terms are added.
+ * On success *plan is the caller's, to be given to equipot_product_destroy. EQUIPOT_BAD_PATH for a term out of these bounds. */
+EQUIPOT_API int equipot_product_create(const equipot_product_entry* entries, int64_t n_entries, int64_t n_in, int64_t n_out, int64_t n_weights,
+                                       equipot_product** plan);
+EQUIPOT_API void equipot_product_destroy(equipot_product* plan); /* null is allowed */
+
+/* Forward b = B(a, w); backward, the gradients ga and gw of <g, B(a, w)>; and double backward: with cotangents ca, cw of ga, gw, the gradients of
+ *   S = <ca, ga> + <cw, gw> = <g, D_a B(a, w)[ca] + B(a, cw)>
+ * with respect to g, a and w. A cotangent may be null: it is zero. An output but b may be null: it is not computed.
+ *   a, ca, ga, da [n_atoms][n_in][n_channels], b, g, dg [n_atoms][n_out][n_channels], w, cw, gw, dw [n_elements][n_weights][n_channels];
+ *   species [n_atoms] or null: n_elements is 1 and all atoms have its weights. Gradients of elements without atoms are 0.
+ * Sums over atoms are taken in an order that only species and null outputs fix. Each thread keeps the scratch of one pack of channels. */
+EQUIPOT_API int equipot_product_f32(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
+                                    int64_t n_channels, int n_threads, const float* a, const float* w, float* b);
+EQUIPOT_API int equipot_product_backward_f32(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
+                                             int64_t n_channels, int n_threads, const float* g, const float* a, const float* w,
+                                             float* ga, float* gw);
+EQUIPOT_API int equipot_product_double_backward_f32(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
+                                                    int64_t n_channels, int n_threads, const float* ca, const float* cw, const float* g,
+                                                    const float* a, const float* w, float* dg, float* da, float* dw);
+EQUIPOT_API int equipot_product_f64(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
+                                    int64_t n_channels, int n_threads, const double* a, const double* w, double* b);
+EQUIPOT_API int equipot_product_backward_f64(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
+                                             int64_t n_channels, int n_threads, const double* g, const double* a, const double* w,
+                                             double* ga, double* gw);
+EQUIPOT_API int equipot_product_double_backward_f64(const equipot_product* plan, int64_t n_atoms, int64_t n_elements, const int64_t* species,
+                                                    int64_t n_channels, int n_threads, const double* ca, const double* cw, const double* g,
+                                                    const double* a, const double* w, double* dg, double* da, double* dw);
+
+/* ---- Gate ------------------------------------------------------------------------------------------------------------------------------- */
+
+enum { EQUIPOT_SILU = 0, EQUIPOT_TANH = 1 };
+
+/* With gates c_k = factor * activation(x[gate_start + k]) of channels k < n_channels:
+ *   dim > 0: y[y_start + m * n_channels + k] = c_k x[x_start + m * n_channels + k] for components m < dim;
+ *   dim = 0: y[y_start + k] = c_k, scalars; x_start is ignored. */
+typedef struct {
+  int64_t activation; /* EQUIPOT_SILU: x / (1 + exp(-x)), EQUIPOT_TANH */
+  int64_t dim, n_channels;
+  int64_t gate_start, x_start, y_start;
+  double factor;
+} equipot_gate_block;
+
+/* Every number of x is read by one block and every number of y written by one: EQUIPOT_BAD_PATH if their numbers do not add up. */
+typedef struct {
+  const equipot_gate_block* blocks; /* [n_blocks] */
+  int64_t n_blocks;
+  int64_t x_dim, y_dim; /* lengths of the rows */
+} equipot_gate_map;
+
+/* Forward y(x); backward, the gradient gx of <g, y(x)>; and double backward: with the cotangent u of gx, the gradients dg and dx of <u, gx>.
+ *   x, gx, u, dx [n_atoms][x_dim], y, g, dg [n_atoms][y_dim]. dg or dx may be null: it is not computed. */
+EQUIPOT_API int equipot_gate_f32(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const float* x, float* y);
+EQUIPOT_API int equipot_gate_backward_f32(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const float* g, const float* x, float* gx);
+EQUIPOT_API int equipot_gate_double_backward_f32(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const float* u, const float* g,
+                                                 const float* x, float* dg, float* dx);
+EQUIPOT_API int equipot_gate_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* x, double* y);
+EQUIPOT_API int equipot_gate_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* g, const double* x, double* gx);
+EQUIPOT_API int equipot_gate_double_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* u, const double* g,
+                                                 const double* x, double* dg, double* dx);
 
 #ifdef __cplusplus
 }

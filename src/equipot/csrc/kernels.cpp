@@ -9,6 +9,12 @@ void backward_f32(const Job<float>&, int64_t, int64_t);
 void backward_f64(const Job<double>&, int64_t, int64_t);
 void double_backward_f32(const Job<float>&, int64_t, int64_t);
 void double_backward_f64(const Job<double>&, int64_t, int64_t);
+extern const equipot::Linear<float> linear_f32;
+extern const equipot::Linear<double> linear_f64;
+extern const equipot::Product<float> product_f32;
+extern const equipot::Product<double> product_f64;
+extern const equipot::Gate<float> gate_f32;
+extern const equipot::Gate<double> gate_f64;
 
 namespace {
 
@@ -56,6 +62,12 @@ const equipot::Kernels kernels = {
     EQUIPOT_NAME,
     {forward_f32, backward_f32, double_backward_f32, gather<float>, fold<float>},
     {forward_f64, backward_f64, double_backward_f64, gather<double>, fold<double>},
+    &linear_f32,
+    &linear_f64,
+    &product_f32,
+    &product_f64,
+    &gate_f32,
+    &gate_f64,
 };
 
 }  // namespace EQUIPOT_NAMESPACE

@@ -24,17 +24,48 @@ struct Convolution {
   Kernel *forward, *backward, *double_backward, *gather, *fold;
 };
 
+template <class T>
+struct Linear;
+template <class T>
+struct Product;
+template <class T>
+struct Gate;
+
 struct Kernels {
   const char* name;
   Convolution<float> f32;
   Convolution<double> f64;
+  const Linear<float>* linear_f32;
+  const Linear<double>* linear_f64;
+  const Product<float>* product_f32;
+  const Product<double>* product_f64;
+  const Gate<float>* gate_f32;
+  const Gate<double>* gate_f64;
 
   template <class T>
   const Convolution<T>& convolution() const;
+  template <class T>
+  const Linear<T>* linear() const;
+  template <class T>
+  const Product<T>* product() const;
+  template <class T>
+  const Gate<T>* gate() const;
 };
 template <>
 inline const Convolution<float>& Kernels::convolution<float>() const { return f32; }
 template <>
 inline const Convolution<double>& Kernels::convolution<double>() const { return f64; }
+template <>
+inline const Linear<float>* Kernels::linear<float>() const { return linear_f32; }
+template <>
+inline const Linear<double>* Kernels::linear<double>() const { return linear_f64; }
+template <>
+inline const Product<float>* Kernels::product<float>() const { return product_f32; }
+template <>
+inline const Product<double>* Kernels::product<double>() const { return product_f64; }
+template <>
+inline const Gate<float>* Kernels::gate<float>() const { return gate_f32; }
+template <>
+inline const Gate<double>* Kernels::gate<double>() const { return gate_f64; }
 
 }  // namespace equipot

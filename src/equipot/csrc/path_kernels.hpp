@@ -14,12 +14,6 @@
 #include "block.hpp"
 #include "coupling_constants.h"
 
-#if defined(__clang__)
-#define EQUIPOT_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define EQUIPOT_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 namespace EQUIPOT_NAMESPACE {
 
 // The vectors of D rows of NB vectors, `stride` apart.

@@ -17,6 +17,12 @@
 #define EQUIPOT_VECTOR_BYTES 16
 #endif
 #define EQUIPOT_INLINE inline __attribute__((always_inline))
+// Before a loop over a local array: only unrolled is the array registers.
+#if defined(__clang__)
+#define EQUIPOT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define EQUIPOT_UNROLL _Pragma("GCC unroll 32")
+#endif
 // Makes the compiler forget how p was computed: a row's address is then one addition to the row before, not one of many kept on the stack.
 #define EQUIPOT_FORGET(p) asm("" : "+r"(p))
 // A kernel's callers must not reason about its body: GCC 12 takes one whose addresses its loop optimiser rewrote for a function without effect, and

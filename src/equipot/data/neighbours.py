@@ -2,17 +2,12 @@
 
 import numpy as np
 import torch
-import vesin
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from equipot.data.graph import Graph, make_graph
+from equipot.data.pair_search import State, check_skin, own, search, still_valid
 from equipot.errors import UserError
-
-# The list is asked for a hair beyond the cutoff, and the cutoff is applied here to one formula for the distance: a pair at the cutoff
-# is then in or out in both directions, with or without a skin.
-MARGIN = 1e-6  # Å
-MANY_ATOMS = 2000
 
 
 def neighbour_graph(
@@ -24,7 +19,7 @@ def neighbour_graph(
     `pair_cutoff` (n_elements, n_elements) Å by the species of centre and neighbour, none above `cutoff`. Raises UserError for a cutoff
     that is not positive or a periodic direction without a lattice vector.
     """
-    state = _State(positions, cell, pbc)
+    state = State(positions, cell, pbc)
     limit = _Limit(species, cutoff, pair_cutoff)
     sender, receiver, shift = _pairs(state, limit.cutoff)
     keep = limit.inside(_squared_length(state.positions, state.cell, sender, receiver, shift), sender, receiver)
@@ -33,7 +28,7 @@ def neighbour_graph(
 
 def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Receiver, sender (E,) and edge vector (E, 3) Å of all pairs within the cutoff, in no order; raises as `neighbour_graph` does."""
-    state = _State(positions, cell, pbc)
+    state = State(positions, cell, pbc)
     sender, receiver, shift = _pairs(state, cutoff)
     return receiver, sender, state.positions[sender] - state.positions[receiver] + shift @ state.cell
 
@@ -41,20 +36,17 @@ def find_pairs(positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike, cutoff: fl
 class SkinList:
     """The graph of a moving structure; the search is done anew only when atoms have moved far enough to matter.
 
-    Pairs are kept to cutoff + skin. With F the linear map from the old cell to the new and w_i what is left of atom i's motion after it
-    (less its mean), a pair that was outside stays outside the cutoff while σ_min(F) (cutoff + skin) − 2 max|w| ≥ cutoff: half a skin of
-    motion where the cell is fixed. The edges of each graph are those inside the cutoff itself, identical to `neighbour_graph`'s.
+    Pairs are kept to cutoff + skin, for as long as `pair_search.still_valid` says: half a skin of motion where the cell is fixed. The edges of
+    each graph are those inside the cutoff itself, identical to `neighbour_graph`'s.
     `n_updates` counts the graphs given, `n_builds` the searches.
     """
 
     def __init__(self, species: ArrayLike, cutoff: float, skin: float = 1.0, pair_cutoff: Tensor | None = None) -> None:
-        if not 0.0 <= skin < float("inf"):
-            raise UserError(f"skin {skin} must be zero or positive (Å)")
-        self.skin = float(skin)
+        self.skin = check_skin(skin)
         self.n_updates = 0
         self.n_builds = 0
         self._limit = _Limit(species, cutoff, pair_cutoff)
-        self._built: _State | None = None
+        self._built: State | None = None
         self._wide: Graph | None = None
 
     @property
@@ -63,30 +55,15 @@ class SkinList:
 
     def update(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> Graph:
         """The graph at these positions (n, 3) Å, cell (3, 3) Å and pbc (3,); raises UserError as `neighbour_graph` does."""
-        state = _State(positions, cell, pbc)
+        state = State(positions, cell, pbc)
         self.n_updates += 1
-        if self._built is None or not self._still_valid(state):
+        if self._built is None or not still_valid(self._built, state, self.cutoff, self.skin):
             self._wide = _to_graph(state, self._limit, *_pairs(state, self.cutoff + self.skin))
             self._built = state
             self.n_builds += 1
         return self._filtered(state)
 
-    def _still_valid(self, state: "_State") -> bool:
-        old = self._built
-        if old.positions.shape != state.positions.shape or (old.pbc != state.pbc).any():
-            return False
-        moved, stretch = state.positions - old.positions, 1.0
-        if (old.cell != state.cell).any():
-            if abs(np.linalg.det(old.cell)) < 1e-6:
-                return False
-            deformation = np.linalg.solve(old.cell, state.cell)
-            stretch = float(np.linalg.svd(deformation, compute_uv=False)[-1])
-            moved = state.positions - old.positions @ deformation
-        moved = moved - moved.mean(axis=0)
-        furthest = float(np.sqrt((moved**2).sum(axis=1).max(initial=0.0)))
-        return stretch * (self.cutoff + self.skin) - 2.0 * furthest >= self.cutoff
-
-    def _filtered(self, state: "_State") -> Graph:
+    def _filtered(self, state: "State") -> Graph:
         """The kept list cut to the cutoff; both edge orders are thinned, not sorted anew."""
         wide = self._wide
         sender, receiver, shift = wide.sender.numpy(), wide.receiver.numpy(), wide.shift.numpy()
@@ -124,20 +101,6 @@ def _filtered_pairs(pair_edges: np.ndarray, keep: np.ndarray) -> tuple[np.ndarra
     return place[rank], edges[order]
 
 
-class _State:
-    """Positions, cell and periodicity as checked arrays of our own."""
-
-    def __init__(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> None:
-        self.positions = _own(positions, np.float64).reshape(-1, 3)
-        self.cell = _own(cell, np.float64).reshape(3, 3)
-        self.pbc = np.broadcast_to(_own(pbc, bool), (3,)).copy()
-        if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
-            raise UserError("positions or cell are NaN or infinite: the structure is damaged, or a simulation has blown up")
-        used = self.cell[self.pbc]
-        if len(used) and np.linalg.matrix_rank(used) < len(used):
-            raise UserError(f"periodic along {_axes(self.pbc)}, but the cell has no independent vector for each: give the cell or drop pbc")
-
-
 class _Limit:
     """Species, and how far a pair of them sees."""
 
@@ -145,8 +108,8 @@ class _Limit:
         self.cutoff = float(cutoff)
         if not 0.0 < self.cutoff < float("inf"):
             raise UserError(f"cutoff {cutoff} must be a positive length in Å")
-        self.species = _own(species, np.int64).reshape(-1)
-        self.pair = None if pair_cutoff is None else _own(pair_cutoff, np.float64)
+        self.species = own(species, np.int64).reshape(-1)
+        self.pair = None if pair_cutoff is None else own(pair_cutoff, np.float64)
         if self.pair is not None and not ((self.pair >= 0.0) & (self.pair <= self.cutoff + 1e-12)).all():
             raise UserError(f"pair cutoffs must lie between 0 and the cutoff {self.cutoff} Å")
 
@@ -157,29 +120,9 @@ class _Limit:
         return squared < self.pair[self.species[receiver], self.species[sender]] ** 2
 
 
-def _own(value: ArrayLike, dtype: type) -> np.ndarray:
-    """A copy as an array, also of a tensor on any device."""
-    return np.array(value.detach().cpu().numpy() if isinstance(value, Tensor) else value, dtype=dtype)
-
-
-def _pairs(state: _State, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(state: State, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sender, receiver (E,) int64 and shift (E, 3) float64 of all pairs within `reach`, in no order."""
-    threads = 1 if len(state.positions) < MANY_ATOMS else torch.get_num_threads()
-    search = vesin.NeighborList(cutoff=reach + MARGIN, full_list=True, n_threads=threads)
-    # vesin takes the cell's vectors along directions that are not periodic for nothing, but they must not make it singular.
-    receiver, sender, shift = search.compute(state.positions, _complete(state), state.pbc, "ijS")
-    return sender.astype(np.int64), receiver.astype(np.int64), shift.astype(np.float64)
-
-
-def _complete(state: _State) -> np.ndarray:
-    """The cell with the vectors of non-periodic directions replaced by orthonormal ones, which no pair is shifted along."""
-    if state.pbc.all():
-        return state.cell
-    used = state.cell[state.pbc]
-    normal = np.linalg.svd(used)[2][len(used) :] if len(used) else np.eye(3)
-    cell = state.cell.copy()
-    cell[~state.pbc] = normal
-    return cell
+    return search(state, reach, torch.get_num_threads())
 
 
 def _squared_length(positions: np.ndarray, cell: np.ndarray, sender: np.ndarray, receiver: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -189,7 +132,7 @@ def _squared_length(positions: np.ndarray, cell: np.ndarray, sender: np.ndarray,
     return np.einsum("ei,ei->e", edge, edge)
 
 
-def _to_graph(state: _State, limit: _Limit, sender: np.ndarray, receiver: np.ndarray, shift: np.ndarray) -> Graph:
+def _to_graph(state: State, limit: _Limit, sender: np.ndarray, receiver: np.ndarray, shift: np.ndarray) -> Graph:
     n = len(state.positions)
     if len(limit.species) != n:
         raise UserError(f"{len(limit.species)} species for {n} atoms")
@@ -203,7 +146,3 @@ def _to_graph(state: _State, limit: _Limit, sender: np.ndarray, receiver: np.nda
         pbc=torch.from_numpy(state.pbc)[None],
         structure=torch.zeros(n, dtype=torch.int64),
     )
-
-
-def _axes(pbc: np.ndarray) -> str:
-    return ", ".join(name for name, periodic in zip("abc", pbc, strict=True) if periodic)

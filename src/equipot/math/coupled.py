@@ -42,7 +42,7 @@ class PairNodes:
 
 @dataclass(frozen=True, eq=False)
 class NodeProducts:
-    """Invariants of two nodes of degree L. Nodes of a degree are numbered: its labels, its pairs in the order of `CoupledBasis.pairs`, for L = 0 the constant."""
+    """Invariants of two nodes of degree L. Its nodes: the labels, the pairs in the order of `CoupledBasis.pairs`, for L = 0 the constant."""
 
     L: int
     left: np.ndarray  # (n,) int64

@@ -91,6 +91,23 @@ def agnesi(
     return (2.0 * y**3 * slope**2 - y**2 * curvature) / r0**2
 
 
+def soft(r: np.ndarray, r0: np.ndarray | float, derivative: int = 0) -> np.ndarray:
+    """y(r) = p + (r − p) · ½(1 + tanh(4 (r − m)/(q − p))), p = ¾ r0, q = 4/3 r0, m their mean: p where atoms overlap, r where they do not.
+
+    Args: r (…,) and r0 broadcastable to it, Å, the sum of the two covalent radii. Returns (…,), Å. Source: MACE's `SoftTransform` (mace-torch 0.3).
+    """
+    _check_order(derivative)
+    low, high = 0.75 * np.asarray(r0, dtype=float), 4.0 / 3.0 * np.asarray(r0, dtype=float)
+    steep = 4.0 / (high - low)
+    t = np.tanh(steep * (np.asarray(r, dtype=float) - 0.5 * (low + high)))
+    bell = 0.5 * steep * (1.0 - t * t)
+    if derivative == 0:
+        return low + (r - low) * 0.5 * (1.0 + t)
+    if derivative == 1:
+        return 0.5 * (1.0 + t) + (r - low) * bell
+    return 2.0 * bell - 2.0 * (r - low) * bell * steep * t
+
+
 def _sinc(x: np.ndarray, derivative: int) -> np.ndarray:
     """The derivative of sin(x)/x of order 0, 1 or 2, accurate at every x ≥ 0: its power series below 1."""
     _check_order(derivative)

@@ -1,24 +1,34 @@
 """From a point of the design space to modules: one function per slot, no class per combination."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from equipot.math import Irreps
 from equipot.math.coupled import coupled_basis
+from equipot.nn.channel_mixing import Spread, SumChannels, spread_irreps
 from equipot.nn.coupled import CoupledProduct
 from equipot.nn.gate import Gate
 from equipot.nn.layer import Layer, NoProduct
 from equipot.nn.linear import ElementLinear, IrrepsLinear
+from equipot.nn.norm_gate import NormGate
 from equipot.nn.product import SymmetricProduct
 from equipot.nn.radial import DirectWeights, LinearWeights, PerceptronWeights, RadialBasis, TableWeights
 from equipot.nn.readout import NoReadout, Readout, SumReadout
-from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, Residual, Selector, Unnormalised
+from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, IdentitySkip, NoSelf, NoSkip, Residual, Selector, Unnormalised
 from equipot.nn.zbl import ZBL, NoPair
 from equipot.ops.plan import plan_convolution, plan_product
 from equipot.ops.registry import Ops
 from equipot.spec import LayerSpec, ModelSpec, NormaliserSpec, RadialWeightsSpec, density_irreps, reachable, update_irreps
+
+NONLINEARITIES: dict[str, Callable[[Irreps, bool, Ops], nn.Module]] = {
+    "none": lambda kept, even, ops: nn.Identity(),
+    "gate": Gate,
+    "norm_gate": lambda kept, even, ops: NormGate(kept),
+}
+"""By name, from the irreps behind it, whether even scalars can be reached, and the operations, to the module."""
 
 
 def per_element(value: float | tuple[float, ...], n_elements: int, what: str) -> torch.Tensor:
@@ -37,10 +47,19 @@ def n_attributes(spec: ModelSpec) -> int:
 def build_basis(spec: ModelSpec) -> RadialBasis:
     """The radial basis, shared by all layers."""
     basis = spec.radial_basis
-    transform = 0.5 * _covalent_sums(spec) if basis.transform == "agnesi" else None
+    radius = None if basis.transform == "none" else _covalent_sums(spec) * {"agnesi": 0.5, "soft": 1.0}[basis.transform]
     stretch = None if spec.pair_cutoff is None else spec.cutoff / torch.tensor(spec.pair_cutoff, dtype=torch.float64)
     return RadialBasis(
-        basis.kind, basis.n, spec.cutoff, basis.prefactor, basis.trainable, basis.envelope, basis.p, transform_radius=transform, stretch=stretch
+        basis.kind,
+        basis.n,
+        spec.cutoff,
+        basis.prefactor,
+        basis.trainable,
+        basis.envelope,
+        basis.p,
+        transform="agnesi" if radius is None else basis.transform,
+        transform_radius=radius,
+        stretch=stretch,
     )
 
 
@@ -66,11 +85,14 @@ def _covalent_sums(spec: ModelSpec) -> torch.Tensor:
 def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irreps, ops: Ops) -> Layer:
     """One interaction layer from features of irreps `features` to `kept`."""
     even = (0, 1) in reachable(features, layer.l_max)
-    nonlinearity: nn.Module = nn.Identity() if layer.nonlinearity == "none" else Gate(kept, even)
     update = update_irreps(layer, features, kept)
     density = density_irreps(layer, features, update)
     plan = plan_convolution(features, layer.l_max, density)
     before, after = _normalisers(spec, layer.normaliser)
+    linear = IrrepsLinear(plan.irreps_out, density, ops) if layer.linear_density else nn.Identity()
+    if layer.radial.channels == "coupled":
+        plan = plan_convolution(spread_irreps(features), layer.l_max, density)
+        before, linear = Spread(before, features), SumChannels(plan, linear)
     width = n_attributes(spec)
     return Layer(
         plan,
@@ -78,12 +100,13 @@ def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irrep
         up=IrrepsLinear(features, features, ops) if layer.linear_up else nn.Identity(),
         radial=_radial_weights(layer.radial, spec.radial_basis.n, plan.n_weights, len(spec.elements)),
         before=before,
-        linear=IrrepsLinear(plan.irreps_out, density, ops) if layer.linear_density else nn.Identity(),
+        linear=linear,
         after=after,
         selector=Selector(ElementLinear(density, density, width, ops)) if layer.self_connection == "selector" else NoSelf(),
         product=_product(spec, layer, density, update, ops),
         self_connection=_self_connection(layer.self_connection, features, update, width, ops),
-        nonlinearity=nonlinearity,
+        nonlinearity=NONLINEARITIES[layer.nonlinearity](kept, even, ops),
+        skip=NoSkip() if layer.skip == "none" else IdentitySkip(features, kept),
     )
 
 

@@ -95,7 +95,9 @@ class LinearModel:
                 if not len(atoms):
                     continue
                 pattern = self._pattern[z]
-                slope = csr_array((slopes[i, pattern.order] * scale[i], pattern.columns, pattern.starts), shape=(f, self.n_radial * self.n_harmonics))
+                slope = csr_array(
+                    (slopes[i, pattern.order] * scale[i], pattern.columns, pattern.starts), shape=(f, self.n_radial * self.n_harmonics)
+                )
                 d = slope @ moved
                 d_forces[part, (3 * atoms[:, None] + np.arange(3)).reshape(-1)] -= d[:, :-3]
                 d_forces[part, 3 * i : 3 * i + 3] += d[:, -3:]
@@ -136,7 +138,7 @@ class LinearModel:
         return sides
 
     def _sides_of(self, L: int, node: np.ndarray, other: np.ndarray, number: np.ndarray) -> list["_Side"]:
-        n_labels = len(self.basis.channels[L]) if L < len(self.basis.channels) else 0
+        n_labels = len(self.basis.channels[L]) if self.basis.l_max >= L else 0
         chosen = node < n_labels
         found = [_Side(L, None, node[chosen], torch.from_numpy(other[chosen]), number[chosen])]
         first = n_labels

@@ -32,7 +32,9 @@ class CoupledProduct(nn.Module):
             self.register_buffer(f"_pair_{i}", torch.stack([torch.from_numpy(pair.first), torch.from_numpy(pair.second)]), persistent=False)
             self.register_buffer(f"_coupling_{i}", torch.from_numpy(pair.coefficients.copy()).to(dtype), persistent=False)
         for i, product in enumerate(basis.products):
-            self.register_buffer(f"_product_{i}", torch.stack([torch.from_numpy(product.left), torch.from_numpy(product.right)]), persistent=False)
+            self.register_buffer(
+                f"_product_{i}", torch.stack([torch.from_numpy(product.left), torch.from_numpy(product.right)]), persistent=False
+            )
 
     def forward(self, x: Tensor, species: Tensor, attributes: Tensor | None) -> Tensor:
         functions = self.functions(x)

@@ -1,10 +1,15 @@
 """The gated nonlinearity."""
 
-import torch
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from equipot.conventions import SECOND_MOMENT
 from equipot.math import Irreps
+from equipot.ops.plan import GateBlock, GatePlan
+from equipot.ops.registry import REFERENCE, Ops
+
+_ACTIVATION = {1: "silu", -1: "tanh"}
 
 
 def gate_input(irreps: Irreps, has_even_scalars: bool) -> Irreps:
@@ -24,32 +29,24 @@ class Gate(nn.Module):
     `irreps`. Output (N, irreps.dim).
     """
 
-    def __init__(self, irreps: Irreps, has_even_scalars: bool):
+    def __init__(self, irreps: Irreps, has_even_scalars: bool, ops: Ops = REFERENCE):
         super().__init__()
-        self.irreps = irreps
+        self.irreps, self.ops = irreps, ops
         self.irreps_in = gate_input(irreps, has_even_scalars)
         self.gate_parity = 1 if has_even_scalars else -1
+        self._plan = GatePlan(self.irreps_in.dim, irreps.dim, tuple(self._blocks()))
+
+    def _blocks(self) -> Iterator[GateBlock]:
+        gates = self.irreps_in.find(0, self.gate_parity)
+        first = 0 if gates is None else gates.start + self.irreps.mul(0, self.gate_parity)
+        for out in self.irreps:
+            act = _ACTIVATION[out.p if out.l == 0 else self.gate_parity]
+            block = self.irreps_in.find(out.l, out.p * (self.gate_parity if out.l else 1))
+            if out.l == 0:
+                yield GateBlock(act, SECOND_MOMENT[act], 0, out.mul, block.start, 0, out.start)
+                continue
+            yield GateBlock(act, SECOND_MOMENT[act], out.dim, out.mul, first, block.start, out.start)
+            first += out.mul
 
     def forward(self, x: Tensor) -> Tensor:
-        gates = None
-        parts: list[Tensor] = []
-        for parity, act in ((1, "silu"), (-1, "tanh")):
-            block = self.irreps_in.find(0, parity)
-            if block is None:
-                continue
-            function = torch.nn.functional.silu if act == "silu" else torch.tanh
-            values = function(x[:, block.start : block.stop]) * SECOND_MOMENT[act]
-            n_scalars = self.irreps.mul(0, parity)
-            if parity == self.gate_parity:
-                gates = values[:, n_scalars:]
-            if n_scalars:
-                parts.append(values[:, :n_scalars])
-        first = 0
-        for out in self.irreps:
-            if out.l == 0:
-                continue
-            block = self.irreps_in.find(out.l, out.p * self.gate_parity)
-            x_nmk = x[:, block.start : block.stop].reshape(-1, out.dim, out.mul)
-            parts.append((x_nmk * gates[:, None, first : first + out.mul]).reshape(-1, out.dim * out.mul))
-            first += out.mul
-        return torch.cat(parts, dim=1)
+        return self.ops.gate(x, self._plan)

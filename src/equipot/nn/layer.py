@@ -7,7 +7,7 @@ from equipot.ops.registry import Ops
 
 
 class Layer(nn.Module):
-    """h → up → ÷N → Σ_j R·(h ⊗ Y) → linear → ÷N → selector → product → + self-connection → nonlinearity.
+    """h → up → ÷N → Σ_j R·(h ⊗ Y) → linear → ÷N → selector → product → + self-connection → nonlinearity → + skip.
 
     Every slot is a module; what a point of the design space does not use is a do-nothing one. Input h (N, D), harmonics (E, (l_max+1)²), basis
     (P, n) of the pairs, species (N,); output (N, D').
@@ -27,11 +27,13 @@ class Layer(nn.Module):
         product: nn.Module,
         self_connection: nn.Module,
         nonlinearity: nn.Module,
+        skip: nn.Module,
     ):
         super().__init__()
         self.plan, self.ops = plan, ops
         self.up, self.radial, self.before, self.linear, self.after = up, radial, before, linear, after
-        self.selector, self.product, self.self_connection, self.nonlinearity = selector, product, self_connection, nonlinearity
+        self.selector, self.product, self.self_connection = selector, product, self_connection
+        self.nonlinearity, self.skip = nonlinearity, skip
 
     def forward(self, h: Tensor, harmonics: Tensor, basis: Tensor, species: Tensor, attributes: Tensor | None, edges: Edges) -> Tensor:
         weights = self.radial(basis, species, edges)
@@ -39,7 +41,7 @@ class Layer(nn.Module):
         density = self.ops.edge_convolution(sent, harmonics[:, : self.plan.n_harmonics], weights, edges, self.plan)
         message = self.after(self.linear(density), species, basis, edges)
         message = self.product(self.selector(message, h, species, attributes), species, attributes)
-        return self.nonlinearity(self.self_connection(message, h, species, attributes))
+        return self.skip(self.nonlinearity(self.self_connection(message, h, species, attributes)), h)
 
 
 class NoProduct(nn.Module):

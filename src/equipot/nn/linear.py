@@ -39,9 +39,8 @@ class ElementLinear(nn.Module):
         self.register_buffer("_scale", fan_in.rsqrt().to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Tensor, species: Tensor, attributes: Tensor | None) -> Tensor:
-        weight = self.weight * self._scale
-        if attributes is not None:
-            weight = attributes @ weight
+        weight = self.weight if attributes is None else attributes @ self.weight
+        weight = weight * self._scale  # after the product: elements are few, attributes may be many
         return self.ops.irreps_linear(x, weight, self.irreps_in, self.irreps_out, species)
 
 

@@ -11,12 +11,24 @@ from equipot.ops.pairs import expand_pairs
 from equipot.ops.plan import Edges
 
 
+def _agnesi(r: Tensor, r0: Tensor) -> Tensor:
+    return geometry.agnesi_transform(r, r0)
+
+
+def _soft(r: Tensor, r0: Tensor) -> Tensor:
+    return geometry.soft_transform(r, r0)
+
+
+TRANSFORMS = {"agnesi": _agnesi, "soft": _soft}
+"""By name, what turns the distance r and the pair's r0, both (P,) in Å, into the argument of the basis."""
+
+
 class RadialBasis(nn.Module):
     """e_n(r) = f_n(r) · u(r), shape (P, n), one row per pair of atoms; zero from the cutoff on.
 
-    `transform_radius` is r0 of every pair of elements, (n_elements, n_elements) in Å, where the distance is transformed first (Agnesi; the envelope
-    always sees r itself); None where it is not. `stretch` (n_elements, n_elements), by the elements of centre and neighbour: a pair with a
-    shorter cutoff sees r · stretch, which is `cutoff` at its own; None where all pairs have the one cutoff.
+    `transform_radius` is r0 of every pair of elements, (n_elements, n_elements) in Å, where the distance is transformed first, by the one of
+    TRANSFORMS that `transform` names (the envelope always sees r itself); None where it is not. `stretch` (n_elements, n_elements), by the elements
+    of centre and neighbour: a pair with a shorter cutoff sees r · stretch, which is `cutoff` at its own; None where all pairs have the one cutoff.
     """
 
     def __init__(
@@ -28,6 +40,7 @@ class RadialBasis(nn.Module):
         trainable: bool,
         envelope: str,
         p: int,
+        transform: str = "agnesi",
         transform_radius: Tensor | None = None,
         stretch: Tensor | None = None,
     ):
@@ -44,6 +57,7 @@ class RadialBasis(nn.Module):
         if kind == "gaussian":
             self.register_buffer("centres", torch.linspace(0.0, cutoff, n, dtype=dtype), persistent=False)
             self.width = cutoff / max(n - 1, 1)
+        self.transform = TRANSFORMS[transform]
         self.register_buffer("transform_radius", transform_radius, persistent=False)
         self.register_buffer("stretch", stretch, persistent=False)
 
@@ -52,7 +66,7 @@ class RadialBasis(nn.Module):
         if self.stretch is not None:
             x = r = r * self.stretch[species_receiver, species_sender].to(r.dtype)
         if self.transform_radius is not None:
-            x = geometry.agnesi_transform(r, self.transform_radius[species_sender, species_receiver].to(r.dtype))
+            x = self.transform(r, self.transform_radius[species_sender, species_receiver].to(r.dtype))
         if self.envelope == "polynomial":
             envelope = geometry.polynomial_envelope(r, self.cutoff, self.p)
         else:

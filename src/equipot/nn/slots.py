@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from equipot.math import Irreps
 from equipot.nn.perceptron import Perceptron
 from equipot.ops.pairs import expand_pairs
 from equipot.ops.plan import Edges
@@ -40,6 +41,24 @@ class DivideByDensity(nn.Module):
     def forward(self, x: Tensor, species: Tensor, basis: Tensor, edges: Edges) -> Tensor:
         density = segment_sum(expand_pairs(torch.tanh(self.mlp(basis) ** 2), edges.pair, edges.pair_edges), edges.receiver, x.shape[0])
         return x / (1.0 + density)
+
+
+class NoSkip(nn.Module):
+    """Nothing is added behind the nonlinearity."""
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return x
+
+
+class IdentitySkip(nn.Module):
+    """x + the blocks of h that x has: the old features (N, irreps_in.dim) as they are, behind the nonlinearity's (N, irreps_out.dim)."""
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps):
+        super().__init__()
+        self.blocks = [irreps_in.find(b.l, b.p) for b in irreps_out]
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return x + torch.cat([h[:, b.start : b.stop] for b in self.blocks], dim=1)
 
 
 class NoSelf(nn.Module):

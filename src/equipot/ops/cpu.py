@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from equipot.ops import native
+from equipot.ops import calls, native
 from equipot.ops.passes import plain, wanted
 from equipot.ops.plan import ConvolutionPlan, Edges
 
 _N_INDICES = 6
 _N_INPUTS = 3 + _N_INDICES + 1  # h, y, w, index tensors, plan
-_SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 _keys: dict[int, tuple[ConvolutionPlan, str]] = {}  # by id: hashing a plan costs more than a small convolution
 
 
@@ -70,7 +69,7 @@ def _backward_kernel(
     arrays = shapes.arrays(g=g, h=h, y=y, w=w)
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[1:], need, strict=True)]
     _call("convolution_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[0], outputs[2])])
-    return _filled(outputs, h)
+    return calls.filled(outputs, h)
 
 
 def _double_backward_kernel(
@@ -84,7 +83,7 @@ def _double_backward_kernel(
     arrays = shapes.arrays(a=a, b=b, c=c, g=g, h=h, y=y, w=w)
     outputs = [torch.empty_like(x) if wanted else None for x, wanted in zip(arrays[3:], need, strict=True)]
     _call("convolution_double_backward", native_plan, edges, h.dtype, [*arrays, *outputs, shapes.workspace(outputs[1], outputs[3])])
-    return _filled(outputs, h)
+    return calls.filled(outputs, h)
 
 
 class _Shapes:
@@ -104,18 +103,10 @@ class _Shapes:
         return [None if x is None else self._array(name, x) for name, x in tensors.items()]
 
     def _array(self, name: str, x: Tensor) -> Tensor:
-        if x.shape != self.of[name] or x.dtype != self.dtype or x.dtype not in _SUFFIX or not x.is_cpu:
-            wanted = f"{self.of[name]} {self.dtype if self.dtype in _SUFFIX else 'float32 or float64'}"
-            raise ValueError(f"edge_convolution: {name} is {tuple(x.shape)} {x.dtype} on {x.device}; expected {wanted} on cpu")
-        return x.contiguous()
+        return calls.array("edge_convolution", name, x, self.of[name], self.dtype)
 
     def workspace(self, gh: Tensor | None, gw: Tensor | None) -> Tensor:
         return torch.empty(self.n_h * (gh is not None) + self.n_w * (gw is not None), dtype=self.dtype)
-
-
-def _filled(outputs: list[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
-    """An operation must return tensors: an empty one stands for what was not wanted."""
-    return tuple(like.new_empty(0) if x is None else x for x in outputs)
 
 
 def _edges(n_atoms: int, n_rows: int, *indices: Tensor) -> native.EdgesStruct:
@@ -145,7 +136,7 @@ def _structs(n_atoms: int, indices: tuple[Tensor, ...]) -> tuple[native.EdgesStr
 
 def _call(name: str, plan: native.NativePlan, edges: native.EdgesStruct, dtype: torch.dtype, arrays: list[Tensor | None]) -> None:
     pointers = [None if x is None else x.data_ptr() for x in arrays]
-    function = native.function(name, _SUFFIX[dtype])
+    function = native.function(name, calls.SUFFIX[dtype])
     native.check(function(plan.handle, ctypes.byref(edges), torch.get_num_threads(), *pointers))
 
 
@@ -179,7 +170,7 @@ def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
         return (None,) * _N_INPUTS
     need = wanted(ctx, 3)
     grads = _backward(g, *ctx.saved_tensors, ctx.plan, need=need)
-    return (*_only(grads, need), *(None,) * (_N_INPUTS - 3))
+    return (*calls.only(grads, need), *(None,) * (_N_INPUTS - 3))
 
 
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
@@ -189,17 +180,13 @@ def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     if all(x is None for x in cotangents):
         return (None,) * (4 + n_nothing)
     grads = _double_backward(*cotangents, *ctx.saved_tensors, ctx.plan, need=need)
-    return (*_only(grads, need), *(None,) * n_nothing)
+    return (*calls.only(grads, need), *(None,) * n_nothing)
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     raise NotImplementedError(
         "edge_convolution on the cpu backend has no third derivative: build the model with backend='reference' for one"
     )
-
-
-def _only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
-    return [x if wanted else None for x, wanted in zip(grads, need, strict=True)]
 
 
 def _setup_forward(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -246,7 +233,6 @@ class _DoubleBackward(Function):
 # ---- torch.library ----
 
 _INDICES = "Tensor sender, Tensor receiver_start, Tensor by_sender, Tensor sender_start, Tensor pair, Tensor pair_edges, str plan"
-_library = torch.library.Library("equipot", "DEF")
 
 
 def _fake_forward(h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str) -> Tensor:
@@ -265,17 +251,10 @@ def _fake_double_backward(
     return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((g, h, y, w), need, strict=True))
 
 
-def _register(name: str, arguments: str, result: str, kernel, fake, rule, setup) -> None:
-    _library.define(f"{name}({arguments}) -> {result}", tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"equipot::{name}", fake, lib=_library)
-    torch.library.register_autograd(f"equipot::{name}", rule, setup_context=setup, lib=_library)
-
-
 def _register_all() -> None:
     tensors = "Tensor h, Tensor y, Tensor w"
-    _register("edge_convolution", f"{tensors}, {_INDICES}", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup_forward)
-    _register(
+    calls.register("edge_convolution", f"{tensors}, {_INDICES}", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup_forward)
+    calls.register(
         "edge_convolution_backward",
         f"Tensor g, {tensors}, {_INDICES}, bool[] need",
         "(Tensor, Tensor, Tensor)",
@@ -284,7 +263,7 @@ def _register_all() -> None:
         _backward_rule,
         _setup_backward,
     )
-    _register(
+    calls.register(
         "edge_convolution_double_backward",
         f"Tensor? a, Tensor? b, Tensor? c, Tensor g, {tensors}, {_INDICES}, bool[] need",
         "(Tensor, Tensor, Tensor, Tensor)",

@@ -91,6 +91,15 @@ def chebyshev_basis(r: Tensor, n: int, cutoff: float | Tensor) -> Tensor:
     return torch.stack(columns[:n], dim=1)
 
 
+def soft_transform(r: Tensor, r0: Tensor) -> Tensor:
+    """y(r) = p + (r − p) · ½(1 + tanh(4 (r − m)/(q − p))), p = ¾ r0, q = 4/3 r0, m their mean: constant where atoms overlap, then r itself.
+
+    Args: r (E,); r0 (E,) Å, the sum of the covalent radii of the pair. Returns (E,), Å.
+    """
+    low, high = 0.75 * r0, 4.0 / 3.0 * r0
+    return low + (r - low) * 0.5 * (1.0 + torch.tanh(4.0 / (high - low) * (r - 0.5 * (low + high))))
+
+
 def polynomial_envelope(r: Tensor, cutoff: float | Tensor, p: int) -> Tensor:
     """u = 1 − (p+1)(p+2)/2 x^p + p(p+2) x^{p+1} − p(p+1)/2 x^{p+2}, x = r/r_c < 1, else 0: u, u', u'' vanish at r_c. Returns (E,)."""
     inside = r < cutoff

@@ -4,7 +4,7 @@ import ctypes
 import importlib.util
 import os
 from collections.abc import Callable
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
+from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import torch
 
 from equipot.ops.plan import ConvolutionPlan
 
-ABI_VERSION = 2
+ABI_VERSION = 4
+MAX_CORRELATION = 4
+"""`EQUIPOT_MAX_CORRELATION`: factors of a symmetric product."""
 _NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
 
 
@@ -42,6 +44,71 @@ class PathStruct(Structure):
     _fields_ = [
         (name, c_int64) for name in ("l1", "l2", "l3", "n_channels", "h_start", "w_start", "out_start", "out_stride", "out_channel")
     ]
+
+
+class LinearBlockStruct(Structure):
+    """`equipot_linear_block`."""
+
+    _fields_ = [(name, c_int64) for name in ("dim", "k_in", "k_out", "x_start", "y_start")]
+
+
+class LinearMapStruct(Structure):
+    """`equipot_linear_map`."""
+
+    _fields_ = [("blocks", POINTER(LinearBlockStruct)), ("n_blocks", c_int64), ("x_dim", c_int64), ("y_dim", c_int64)]
+
+
+class LinearMap:
+    """The blocks of a linear map for the library, and the lengths of its rows and of one element's weights."""
+
+    def __init__(self, x_dim: int, y_dim: int, blocks: list[list[int]]):
+        self.x_dim, self.y_dim, self.w_dim = x_dim, y_dim, sum(k_in * k_out for _, k_in, k_out, *_ in blocks)
+        array = (LinearBlockStruct * len(blocks))(*(LinearBlockStruct(*block) for block in blocks))
+        self.struct = LinearMapStruct(array, len(blocks), x_dim, y_dim)
+
+
+class GateBlockStruct(Structure):
+    """`equipot_gate_block`."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("activation", "dim", "n_channels", "gate_start", "x_start", "y_start")),
+        ("factor", c_double),
+    ]
+
+
+class GateMapStruct(Structure):
+    """`equipot_gate_map`."""
+
+    _fields_ = [("blocks", POINTER(GateBlockStruct)), ("n_blocks", c_int64), ("x_dim", c_int64), ("y_dim", c_int64)]
+
+
+class GateMap:
+    """The blocks of a gate for the library, and the lengths of its rows."""
+
+    def __init__(self, x_dim: int, y_dim: int, blocks: list[GateBlockStruct]):
+        self.x_dim, self.y_dim = x_dim, y_dim
+        self.struct = GateMapStruct((GateBlockStruct * len(blocks))(*blocks), len(blocks), x_dim, y_dim)
+
+
+class ProductEntryStruct(Structure):
+    """`equipot_product_entry`."""
+
+    _fields_ = [("weight", c_int64), ("out", c_int64), ("order", c_int64), ("factor", c_int64 * MAX_CORRELATION), ("value", c_double)]
+
+
+class NativeProduct:
+    """A plan of the symmetric product of the library, and its numbers of components and weights."""
+
+    def __init__(self, lib: ctypes.CDLL, n_in: int, n_out: int, n_weights: int, entries: list[ProductEntryStruct]):
+        self.n_in, self.n_out, self.n_weights = n_in, n_out, n_weights
+        self._lib = lib
+        self.handle = c_void_p()
+        array = (ProductEntryStruct * len(entries))(*entries)
+        check(lib.equipot_product_create(array, len(entries), n_in, n_out, n_weights, byref(self.handle)))
+
+    def __del__(self) -> None:
+        if self.handle:
+            self._lib.equipot_product_destroy(self.handle)
 
 
 class NativePlan:
@@ -109,6 +176,38 @@ def plan_of_key(key: str) -> NativePlan:
     return NativePlan(lib, l_max, h_dim, w_dim, out_dim, [list(map(int, path.split(","))) for path in paths])
 
 
+@cache
+def linear_map(key: str) -> LinearMap:
+    """The map "x_dim,y_dim;block;block…", a block being dim, k_in, k_out, x_start, y_start."""
+    head, *blocks = key.split(";")
+    x_dim, y_dim = map(int, head.split(","))
+    return LinearMap(x_dim, y_dim, [list(map(int, block.split(","))) for block in blocks])
+
+
+@cache
+def gate_map(key: str) -> GateMap:
+    """The gate "x_dim,y_dim;block;block…", a block being activation, dim, n_channels, gate_start, x_start, y_start, factor."""
+    head, *lines = key.split(";")
+    blocks = []
+    for line in lines:
+        activation, *numbers, factor = line.split(",")
+        blocks.append(GateBlockStruct(("silu", "tanh").index(activation), *map(int, numbers), float(factor)))
+    return GateMap(*map(int, head.split(",")), blocks)
+
+
+@cache
+def product_of_key(key: str) -> NativeProduct:
+    """The library's plan for "n_in,n_out,n_weights;entry;entry…", an entry being weight, out, value, factors."""
+    head, *lines = key.split(";")
+    entries = []
+    for line in lines:
+        weight, out, value, *factors = line.split(",")
+        entries.append(
+            ProductEntryStruct(int(weight), int(out), len(factors), (c_int64 * MAX_CORRELATION)(*map(int, factors)), float(value))
+        )
+    return NativeProduct(library(), *map(int, head.split(",")), entries)
+
+
 def plan_key(plan: ConvolutionPlan) -> str:
     """All that the library must know of a plan, as text: a constant that a compiled graph can carry to another process."""
     head = f"{plan.l_max},{plan.irreps_in.dim},{plan.n_weights},{plan.irreps_out.dim}"
@@ -128,10 +227,25 @@ def _declare(lib: ctypes.CDLL) -> None:
     lib.equipot_plan_create.argtypes = [POINTER(PathStruct), c_int64, c_int64, c_int64, c_int64, c_int64, POINTER(c_void_p)]
     lib.equipot_plan_create.restype = c_int
     lib.equipot_plan_destroy.argtypes, lib.equipot_plan_destroy.restype = [c_void_p], None
+    lib.equipot_product_create.argtypes = [POINTER(ProductEntryStruct), c_int64, c_int64, c_int64, c_int64, POINTER(c_void_p)]
+    lib.equipot_product_create.restype = c_int
+    lib.equipot_product_destroy.argtypes, lib.equipot_product_destroy.restype = [c_void_p], None
     for suffix in ("f32", "f64"):
         for name, n_arrays in (("convolution", 4), ("convolution_backward", 8), ("convolution_double_backward", 12)):
             function = getattr(lib, f"equipot_{name}_{suffix}")
             function.argtypes = [c_void_p, POINTER(EdgesStruct), c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+        for name in ("linear", "linear_transposed", "linear_weights"):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [POINTER(LinearMapStruct), c_int64, c_int64, c_void_p, c_int] + [c_void_p] * 3
+            function.restype = c_int
+        for name, n_arrays in (("gate", 2), ("gate_backward", 3), ("gate_double_backward", 5)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [POINTER(GateMapStruct), c_int64, c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+        for name, n_arrays in (("product", 3), ("product_backward", 5), ("product_double_backward", 8)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_int64, c_int] + [c_void_p] * n_arrays
             function.restype = c_int
 
 

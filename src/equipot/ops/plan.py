@@ -154,3 +154,27 @@ def plan_product(irreps_in: Irreps, correlation: int, keep: Irreps) -> ProductPl
             terms.append(ProductTerm(number, monomials, dense, w_start))
             w_start += len(sparse.labels)
     return ProductPlan(irreps_in, irreps_out, correlation, tuple(terms))
+
+
+class GateBlock(NamedTuple):
+    """With gates c[k] = factor · activation(x[gate_start + k]): y[m, k] = c[k] x[m, k] of a block (dim, n_channels), or c itself where dim is 0.
+
+    Blocks start at `x_start` and `y_start` of their rows.
+    """
+
+    activation: str  # "silu" or "tanh"
+    factor: float
+    dim: int
+    n_channels: int
+    gate_start: int
+    x_start: int  # 0 where dim is 0
+    y_start: int
+
+
+@dataclass(frozen=True)
+class GatePlan:
+    """The blocks of a gate, by `y_start`; each number of x is read by one, each of y written by one."""
+
+    x_dim: int
+    y_dim: int
+    blocks: tuple[GateBlock, ...]

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from equipot.math import Irreps
 from equipot.ops.pairs import rows_of_edges
-from equipot.ops.plan import ConvolutionPlan, Edges, Path, ProductPlan, ProductTerm
+from equipot.ops.plan import ConvolutionPlan, Edges, GatePlan, Path, ProductPlan, ProductTerm
+
+_ACTIVATIONS = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}
 
 
 def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: ConvolutionPlan) -> Tensor:
@@ -103,6 +105,23 @@ def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm) -> Tensor:
         monomials = monomials * a_nmk[:, torch.from_numpy(term.monomials[:, factor])]
     c = torch.as_tensor(term.coefficients.reshape(-1, n_monomials), dtype=a_nmk.dtype, device=a_nmk.device)
     return ((c @ monomials).reshape(a_nmk.shape[0], dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
+
+
+def gate(x: Tensor, plan: GatePlan) -> Tensor:
+    """Scalars through an activation, and blocks times scalars through an activation, channel by channel.
+
+    y[n, m k] = c[n, k] x[n, m k] with c = factor · activation(x[n, gates]); y = c where a block has no components.
+
+    Args: x (N, plan.x_dim). Returns (N, plan.y_dim).
+    """
+    parts = []
+    for b in plan.blocks:
+        values = _ACTIVATIONS[b.activation](x[:, b.gate_start : b.gate_start + b.n_channels]) * b.factor
+        if b.dim:
+            x_nmk = x[:, b.x_start : b.x_start + b.dim * b.n_channels].reshape(-1, b.dim, b.n_channels)
+            values = (x_nmk * values[:, None]).reshape(-1, b.dim * b.n_channels)
+        parts.append(values)
+    return torch.cat(parts, dim=1)
 
 
 def n_linear_weights(irreps_in: Irreps, irreps_out: Irreps) -> int:

@@ -24,6 +24,7 @@ class Ops:
     edge_convolution: Callable[..., Tensor]
     irreps_linear: Callable[..., Tensor]
     symmetric_product: Callable[..., Tensor]
+    gate: Callable[..., Tensor] = reference.gate
 
     def describe(self) -> str:
         """The implementation in words, such as 'cpu (C++, avx512)'."""
@@ -53,9 +54,9 @@ def select(backend: Backend = "auto") -> Ops:
 def _cpu() -> Ops | None:
     if native.library() is None:
         return None
-    from equipot.ops import cpu  # its operations can be registered only with the library there
+    from equipot.ops import cpu, cpu_gate, cpu_linear, cpu_product  # their operations can be registered only with the library there
 
-    return Ops("cpu", cpu.edge_convolution, reference.irreps_linear, reference.symmetric_product)
+    return Ops("cpu", cpu.edge_convolution, cpu_linear.irreps_linear, cpu_product.symmetric_product, cpu_gate.gate)
 
 
 @cache

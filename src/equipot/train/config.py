@@ -129,9 +129,37 @@ class LossConfig(Section):
         return self
 
 
+class LeastSquaresConfig(Section):
+    """How `fit: least-squares` solves; its equations are in `linear_fit.run`."""
+
+    solver: Literal["ridge", "ard"] = "ridge"
+    """ridge with a smoothness prior, or automatic relevance determination, for up to 1,500 columns"""
+    regularisation: Positive | list[Positive] | None = None
+    """strength of the ridge relative to the mean square of a column, or several to choose from; null: searched for; the validation set decides"""
+    smoothness: NotNegative = 1.0
+    """power of the degree of a factor in the smoothness prior"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LeastSquaresConfig":
+        if self.regularisation == []:
+            raise ValueError("regularisation: give at least one strength, or null")
+        if self.solver == "ard" and self.regularisation is not None:
+            raise ValueError("solver ard finds its regularisation itself: leave regularisation out, or take solver ridge")
+        return self
+
+    def candidates(self) -> list[float]:
+        """The strengths that are given, strongest first."""
+        given = self.regularisation or []
+        return sorted(given if isinstance(given, list) else [given], reverse=True)
+
+
 class TrainConfig(Section):
     """How the training goes."""
 
+    fit: Literal["gradient", "least-squares"] = "gradient"
+    """gradient steps, or the solution of a model that is linear in its parameters in one go"""
+    least_squares: LeastSquaresConfig = LeastSquaresConfig()
+    """of fit: least-squares"""
     batch_size: Annotated[int, Field(gt=0)] = 5
     valid_batch_size: Annotated[int, Field(gt=0)] = 16
     max_epochs: Annotated[int, Field(gt=0)] = 1000
@@ -177,7 +205,9 @@ class TrainConfig(Section):
     @classmethod
     def _averages_itself(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("optimizer") == "schedule_free":
-            return {"ema": None, "scheduler": "constant", **data}
+            data = {"ema": None, "scheduler": "constant", **data}
+        if isinstance(data, dict) and data.get("fit") == "least-squares":
+            data = {"dtype": "float64", **data}
         return data
 
     @model_validator(mode="after")
@@ -219,6 +249,15 @@ class RunConfig(Section):
                 raise ValueError("scheduler plateau needs validation data: set data.validation, or another train.scheduler")
             if self.train.patience is not None:
                 raise ValueError("train.patience needs validation data: set data.validation, or leave patience out")
+            solver = self.train.least_squares
+            if self.train.fit == "least-squares" and solver.solver == "ridge" and len(solver.candidates()) != 1:
+                raise ValueError(
+                    "least squares chooses its regularisation on validation data: set data.validation, or one least_squares.regularisation"
+                )
+        if self.train.fit == "least-squares" and (self.loss.kind != "mse" or self.loss.schedule):
+            raise ValueError(
+                "least squares minimises squares with fixed weights: leave loss.kind at mse and loss.schedule out, or take fit: gradient"
+            )
         return self
 
 

@@ -18,6 +18,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from equipot.errors import UserError
 from equipot.model.file import write_whole
+from equipot.spec import nonlinear_because
 from equipot.train.config import RunConfig
 from equipot.train.model_config import Mistake, build_spec, model_schema, resolved_model
 
@@ -84,9 +85,14 @@ def parse_config(text: str, file: str = "configuration", overrides: Sequence[str
     except ValidationError as error:
         raise _user_error(_mistake(error, data), source) from None
     try:
-        build_spec(config.model)
+        spec = build_spec(config.model)
     except Mistake as mistake:
         raise _user_error(Mistake(("model", *mistake.path), mistake.message, mistake.valid), source) from None
+    if config.train.fit == "least-squares" and (reason := nonlinear_because(spec)):
+        message = (
+            f"least-squares needs a model that is linear in its parameters, and of this one {reason}: take preset ace, or fit: gradient"
+        )
+        raise _user_error(Mistake(("train", "fit"), message), source)
     return config
 
 

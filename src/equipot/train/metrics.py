@@ -16,22 +16,25 @@ COLUMNS = (*_HEAD, *(f"{name}_{unit}" for name, unit in _ERRORS.items()))
 class MetricsFile:
     """The file, to which rows are added at the end."""
 
-    def __init__(self, path: Path, updates: int = 0):
-        """Start anew, or, with `updates` above 0, keep the rows up to there: those after the last checkpoint are computed again."""
-        self.path = path
+    def __init__(self, path: Path, updates: int = 0, extra: tuple[str, ...] = ()):
+        """Start anew, or, with `updates` above 0, keep the rows up to there: those after the last checkpoint are computed again.
+
+        `extra`: columns behind the usual ones.
+        """
+        self.path, self.extra = path, extra
         kept = [row for row in _rows(path) if int(row["updates"]) <= updates] if updates and path.is_file() else []
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, extrasaction="ignore", restval="")
+        writer = csv.DictWriter(buffer, (*COLUMNS, *extra), extrasaction="ignore", restval="")
         writer.writeheader()
         writer.writerows(kept)
         write_whole(path, buffer.getvalue().encode())
 
     def add(self, row: dict[str, float]) -> None:
         """One epoch; `row` as the module gives it, in eV and Å."""
-        shown = {name: _text(name, row[name]) for name in _HEAD if name in row}
+        shown = {name: _text(name, row[name]) for name in (*_HEAD, *self.extra) if name in row}
         shown |= {f"{name}_{unit}": f"{1000.0 * row[name]:.6g}" for name, unit in _ERRORS.items() if name in row}
         with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, restval="").writerow(shown)
+            csv.DictWriter(file, (*COLUMNS, *self.extra), restval="").writerow(shown)
 
 
 def _text(name: str, value: float) -> str:

@@ -23,6 +23,12 @@ _COMMENTS = {
     "radial_mlp": "widths of the radial perceptron",
     "n_bessel": "radial functions",
     "correlation": "order of the products of the density",
+    "n_radial": "radial functions n = 1, 2, ... of every element",
+    "degrees": "highest sum of n + angular_weight * l of the products of 1, 2, ... factors; null: chosen from n_radial",
+    "angular_weight": "what a degree l counts against a radial function",
+    "basis": "bessel | chebyshev",
+    "transform": "none | agnesi: of the distance, finer where bonds are",
+    "elements": "weights per element of the centre, or shared",
     "shift": "none | mean: add the mean energy per atom to every atom; then isolated_atom is free",
 }
 
@@ -38,6 +44,8 @@ loss:
   energy: 1.0          # of the energy per atom
   forces: 10.0         # of the force components
   stress: 0.0          # of the stress; above 0 where the data have it
+"""
+_GRADIENT = """\
   # schedule: [{from_fraction: 0.8, energy: 10.0}]    # later weights
 train:
   max_time: "01:00:00"  # the learning rate anneals to the end of this, or of max_epochs
@@ -46,6 +54,16 @@ train:
   learning_rate: 0.01
   dtype: float32       # float32 | float64
   seed: 0
+"""
+_LEAST_SQUARES = """\
+train:
+  fit: least-squares   # the model is linear in its parameters; gradient is possible too
+  least_squares:
+    solver: ridge      # ridge | ard, for up to 1,500 functions
+    regularisation: null  # null: searched for on the validation set
+    smoothness: 1.0    # power of the degree in the smoothness prior
+  dtype: float64
+  seed: 0              # of the split
 """
 
 
@@ -56,7 +74,7 @@ def preset_config(name: str) -> str:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PRESETS)}"
         raise UserError(f"{name!r} is not a preset: {hint}")
     head = f"# {name}: equipot train {name}.yaml data.train=frames.xyz\nname: {name}\n"
-    return head + _model(name) + _REST
+    return head + _model(name) + _REST + (_LEAST_SQUARES if name == "ace" else _GRADIENT)
 
 
 def _model(name: str) -> str:
@@ -73,4 +91,6 @@ def _model(name: str) -> str:
 def _yaml(value: Any) -> str:
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

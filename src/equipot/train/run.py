@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch
 
 from equipot.errors import UserError
-from equipot.model import load_model
+from equipot.model import Potential, load_model
 from equipot.model.file import check_device, write_whole
 from equipot.train.callbacks import (
     BAD_BATCH,
@@ -32,6 +32,7 @@ from equipot.train.config import RunConfig
 from equipot.train.config_file import write_config
 from equipot.train.datamodule import Batches, TrainingData
 from equipot.train.evaluation import Evaluation, evaluate_frames
+from equipot.train.linear_fit.run import fit as fit_least_squares
 from equipot.train.metrics import MetricsFile
 from equipot.train.module import NotFinite, TrainingModule
 from equipot.train.progress import EPOCHS, ShowProgress, clock
@@ -62,6 +63,8 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
     prepared = prepare(config)
+    if config.train.fit == "least-squares":
+        return _least_squares(config, prepared, folder, resume)
     module, data = build(config, prepared)
     mark = fingerprint(prepared, module)
     if resume:
@@ -70,7 +73,7 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
     if not resume:
         _clear(folder)
     with logged(folder / "run.log", append=resume):
-        _introduce(config, prepared, module, folder)
+        _introduce(config, prepared, module.potential, folder)
         _fit(config, prepared, module, data, folder, mark, device, callbacks or [])
         evaluations = evaluate_tests(folder, prepared, device)
     return Result(folder, module.row, evaluations)
@@ -125,7 +128,23 @@ def logged(path: Path, append: bool) -> Iterator[None]:
         handler.close()
 
 
-def _introduce(config: RunConfig, prepared: Prepared, module: TrainingModule, folder: Path) -> None:
+def _least_squares(config: RunConfig, prepared: Prepared, folder: Path, resume: bool) -> Result:
+    """The run of a model that is linear in its parameters: solved, not trained; on the CPU."""
+    if resume:
+        raise UserError(f"{folder}: a least-squares fit is done in one go, so there is nothing to resume: leave --resume out")
+    if config.train.device not in ("auto", "cpu"):
+        raise UserError(f"train.device is {config.train.device}, but a least-squares fit runs on the cpu: leave it out")
+    potential = make_potential(prepared.spec, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
+    with logged(folder / "run.log", append=False):
+        _introduce(config, prepared, potential, folder)
+        row = fit_least_squares(config, prepared, potential, folder)
+        evaluations = evaluate_tests(folder, prepared, "cpu")
+    return Result(folder, row, evaluations)
+
+
+def _introduce(config: RunConfig, prepared: Prepared, potential: Potential, folder: Path) -> None:
     """Write what is known before the first update, and say it."""
     write_config(config, folder / "config.yaml")
     write_whole(folder / "split.json", json.dumps(prepared.split_record(), indent=0).encode())
@@ -138,7 +157,7 @@ def _introduce(config: RunConfig, prepared: Prepared, module: TrainingModule, fo
     for finding in prepared.report.warnings:
         log.warning("%s", finding)
     sizes = f"{len(prepared.train)} structures to train on, {n_valid} for validation, {sum(map(len, prepared.tests.values()))} for tests"
-    n_weights = sum(p.numel() for p in module.weights)
+    n_weights = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     log.info("%s; %s with %d weights, %s; into %s", sizes, prepared.spec.preset, n_weights, config.train.dtype, folder)
 
 

@@ -1,12 +1,13 @@
-"""Writes the packaged bundles of MACE: `python make_mace.py FOLDER` in an environment with mace-torch 0.3.16."""
+"""Writes the packaged bundles of MACE: `python make_mace.py FOLDER [NAME …]` in an environment with mace-torch 0.3.16 (`make peers`)."""
 
 import sys
 from pathlib import Path
 
 import torch
-from e3nn import o3
-from mace import data, modules, tools
+from mace import data, modules, tools  # before e3nn: it lets torch load e3nn's constants
 from mace.tools import torch_geometric
+
+from e3nn import o3  # isort: skip
 from peer_structures import crystals, molecules, write_bundle
 
 PLAIN = {"num_bessel": 5, "num_polynomial_cutoff": 5, "r_max": 4.2, "avg_num_neighbors": 11.7, "radial_MLP": [6], "MLP_irreps": "4x0e"}
@@ -20,6 +21,15 @@ CASES = {
             **{"pair_repulsion": True, "distance_transform": "Agnesi", "atomic_inter_scale": 1.4, "atomic_inter_shift": -0.2},
         },
     ),
+    "mace_soft_gaussian": (
+        "ScaleShiftMACE",
+        molecules(),
+        {
+            **{"hidden_irreps": "4x0e+4x1o", "max_ell": 2, "correlation": 2, "num_interactions": 2, "gate": "silu"},
+            **{"interaction": "RealAgnosticResidualInteractionBlock", "interaction_first": "RealAgnosticResidualInteractionBlock"},
+            **{"radial_type": "gaussian", "distance_transform": "Soft", "atomic_inter_scale": 1.2, "atomic_inter_shift": 0.1},
+        },
+    ),
     "mace_density_parities": (
         "MACE",
         molecules(),
@@ -31,10 +41,11 @@ CASES = {
 }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, chosen: list[str]) -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    for name, (kind, structures, options) in CASES.items():
+    for name in chosen or CASES:
+        kind, structures, options = CASES[name]
         torch.manual_seed(4)
         settings = {**PLAIN, **options}
         numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
@@ -84,4 +95,4 @@ def evaluate(model: torch.nn.Module, atoms, numbers: list[int], cutoff: float) -
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Writes the packaged bundles of nequip: `python make_nequip.py FOLDER` in an environment with nequip 0.19.1."""
+"""Writes the packaged bundles of nequip: `python make_nequip.py FOLDER [NAME …]` in an environment with nequip 0.19.1 (`make peers`)."""
 
 import sys
 from pathlib import Path
@@ -53,6 +53,25 @@ CASES = {
             **ODD,
         },
     ),
+    "nequip_norms_resnet": (
+        FullNequIPGNNModel,
+        crystals(),
+        ["O", "Cu"],
+        {
+            **{"r_max": 4.2, "radial_mlp_depth": [1, 1, 1, 1], "radial_mlp_width": [6, 6, 6, 6], "type_embed_num_features": 4},
+            **{"feature_irreps_hidden": [*["4x0e+3x1o+2x2e"] * 3, "4x0e"], "irreps_edge_sh": "1x0e+1x1o+1x2e"},
+            **{"convnet_nonlinearity_type": "norm", "convnet_resnet": True},
+        },
+    ),
+    "nequip_norms": (
+        NequIPGNNModel,
+        molecules(),
+        ["H", "C", "O"],
+        {
+            **{"l_max": 2, "num_features": 3, "num_layers": 3, "r_max": 4.0, "radial_mlp_width": 6, "parity": True},
+            "convnet_nonlinearity_type": "norm",
+        },
+    ),
     "nequip_pair_cutoffs": (
         NequIPGNNModel,
         molecules(),
@@ -65,10 +84,11 @@ CASES = {
 }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, chosen: list[str]) -> None:
     set_global_state()
     torch.set_num_threads(1)
-    for name, (builder, structures, symbols, options) in CASES.items():
+    for name in chosen or CASES:
+        builder, structures, symbols, options = CASES[name]
         settings = {**PLAIN, "seed": 3, "model_dtype": "float64", "type_names": symbols, **options}
         settings["per_type_energy_scales"] = {s: 1.5 + 0.3 * i for i, s in enumerate(symbols)}
         settings["per_type_energy_shifts"] = {s: -1.0 - 0.7 * i for i, s in enumerate(symbols)}
@@ -114,4 +134,4 @@ def evaluate(model: torch.nn.Module, atoms, settings: dict) -> dict:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

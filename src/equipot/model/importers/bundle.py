@@ -90,14 +90,14 @@ def read_bundle(path: str | Path) -> Bundle:
     if not path.is_file():
         raise UserError(f"{path}: no such bundle")
     if not is_zipfile(path):
-        raise UserError(f"{path}: damaged or not a bundle (an .npz file)")
+        raise UserError(f"{path}: damaged or not a bundle (an .npz file): for files of mace or nequip say --from mace or --from nequip")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
         raise UserError(f"{path}: damaged or not a bundle ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
     if "meta.json" not in arrays:
-        raise UserError(f"{path}: not a bundle: it has no meta.json")
+        raise UserError(f"{path}: not a bundle: it has no meta.json (for files of mace or nequip say --from mace or --from nequip)")
     try:
         meta = json.loads(str(arrays["meta.json"]))
         package = str(meta["package"])

@@ -37,6 +37,8 @@ _MODULES = {
     "scale_shift": "ScaleShiftBlock",
 }
 _BASES = {"BesselBasis": "bessel", "GaussianBasis": "gaussian"}
+_TRANSFORMS = {"": "none", "AgnesiTransform": "agnesi", "SoftTransform": "soft"}
+_PRINTED_CONSTANTS = {"AgnesiTransform": "a=1.0805, q=0.9183, p=4.5791", "SoftTransform": "alpha=4.0000"}
 
 # class of the interaction -> (self-connection, normaliser)
 _BLOCKS = {
@@ -100,16 +102,22 @@ def _one(bundle: Bundle, key: str) -> float:
 
 def _basis_spec(bundle: Bundle) -> RadialBasisSpec:
     kind, transform = bundle.kind("radial_embedding.bessel_fn"), bundle.kind("radial_embedding.distance_transform")
+    if kind == "ChebychevBasis":
+        # torch has no derivative of it: such a model's forces are not those of its energy, and ours always are
+        raise bundle.refuse("the radial basis ChebychevBasis (mace's forces leave its derivative out, so they are not those of its energy)")
     if kind not in _BASES:
         raise bundle.refuse(f"the radial basis {kind}")
-    if transform not in ("", "AgnesiTransform"):
+    if transform not in _TRANSFORMS:
         raise bundle.refuse(f"the distance transform {transform}")
+    printed = bundle.modules.get("radial_embedding.distance_transform", "")
+    if transform and _PRINTED_CONSTANTS[transform] not in printed:
+        raise bundle.refuse(f"the distance transform {printed}")
     return RadialBasisSpec(
         kind=_BASES[kind],
         n=int(bundle.need("num_bessel")),
         prefactor="sqrt",
         p=int(bundle.need("num_polynomial_cutoff")),
-        transform="agnesi" if transform else "none",
+        transform=_TRANSFORMS[transform],
         trainable="radial_embedding.bessel_fn.bessel_weights" in bundle.weights,
     )
 

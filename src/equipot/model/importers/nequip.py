@@ -77,7 +77,7 @@ def nequip_spec(bundle: Bundle) -> ModelSpec:
             train_shift=train_shift,
         ),
         pair=_pair_spec(bundle),
-        isolated_atom="free" if train_shift or layers[0].self_connection != "none" else "exact",
+        isolated_atom="free" if train_shift or layers[0].self_connection != "none" or layers[0].skip != "none" else "exact",
     )
 
 
@@ -89,8 +89,6 @@ def _check_modules(bundle: Bundle) -> None:
             raise bundle.refuse(f"the module {name} ({kind})")
     if fields := bundle.children(f"{_NET}.type_embed.categorical_graph_field_embed_modules"):
         raise bundle.refuse(f"the embedding of the graph's {fields[0]}")
-    if bundle.get("convnet_resnet"):
-        raise bundle.refuse("convnet_resnet")
     if str(bundle.get("edge_vector", "r_neighbour - r_centre")) != "r_neighbour - r_centre":
         raise bundle.refuse(f"the edge vector {bundle.get('edge_vector')}")
 
@@ -141,12 +139,8 @@ def _pair_spec(bundle: Bundle) -> PairSpec:
 
 def _layer_spec(bundle: Bundle, index: int) -> LayerSpec:
     name = f"{_NET}.layer{index}_convnet"
-    gate = bundle.kind(f"{name}.equivariant_nonlin")
-    if gate != "Gate":
-        raise bundle.refuse(f"the nonlinearity {gate}")
-    check_constant(bundle, "silu")
-    check_constant(bundle, "tanh")
-    _, features = printed_layouts(bundle.printed(f"{name}.equivariant_nonlin"))
+    nonlinearity = _nonlinearity(bundle, index)
+    features, _ = _features(bundle, name)
     widths = _mlp_widths(bundle, f"{name}.conv.edge_mlp.mlp")
     if _activation(bundle, f"{name}.conv.edge_mlp.mlp") not in (None, "silu"):
         raise bundle.refuse("a radial MLP without SiLU")
@@ -156,9 +150,42 @@ def _layer_spec(bundle: Bundle, index: int) -> LayerSpec:
         radial=RadialWeightsSpec(kind="mlp", widths=widths, activation="silu", normalisation="he"),
         normaliser=_normaliser(bundle),
         self_connection="element_residual" if f"{name}.conv.sc" in bundle.modules else "none",
-        nonlinearity="gate",
+        nonlinearity=nonlinearity,
+        skip="identity" if _resnet(bundle, index, features) else "none",
         readout=_readout_spec(bundle) if index == _n_layers(bundle) - 1 else None,
     )
+
+
+def _nonlinearity(bundle: Bundle, index: int) -> str:
+    """Ours for the nonlinearity of a layer; its functions must be those it has by default."""
+    kind = bundle.kind(f"{_NET}.layer{index}_convnet.equivariant_nonlin")
+    if kind not in ("Gate", "NormActivation"):
+        raise bundle.refuse(f"the nonlinearity {kind}")
+    for key in ("convnet_nonlinearity_scalars", "convnet_nonlinearity_gates"):
+        if bundle.get(key) not in (None, {"e": "silu", "o": "tanh"}):
+            raise bundle.refuse(f"{key}: {bundle.get(key)}")
+    used = bundle.get("nonlinearities")  # what the import from a file of nequip found, layer by layer
+    if used and not set(used[index]) <= ({"silu", "tanh"} if kind == "Gate" else {"silu"}):
+        raise bundle.refuse(f"a {kind} of {', '.join(used[index])}")
+    check_constant(bundle, "silu")
+    check_constant(bundle, "tanh")
+    return "gate" if kind == "Gate" else "norm_gate"
+
+
+def _resnet(bundle: Bundle, index: int, features: Layout) -> bool:
+    """Whether a layer adds its old features: what the bundle says of the layer, or nequip's rule from what it says of the model."""
+    said = bundle.get("convnet_resnet", False)
+    if isinstance(said, list):
+        return bool(said[index])
+    inputs, _ = printed_layouts(bundle.printed(f"{_NET}.layer{index}_convnet.conv.linear_1"))
+    return bool(said) and (index > 0 or bool(bundle.get("learnable_shift"))) and inputs == features
+
+
+def _features(bundle: Bundle, name: str) -> tuple[Layout, bool]:
+    """Irreps behind a layer's nonlinearity, and whether that is a gate."""
+    gated = bundle.kind(f"{name}.equivariant_nonlin") == "Gate"
+    _, features = printed_layouts(bundle.printed(f"{name}.{'equivariant_nonlin' if gated else 'conv.linear_2'}"))
+    return features, gated
 
 
 def _harmonics(bundle: Bundle, path: str) -> int:
@@ -229,14 +256,14 @@ def _layer_weights(bundle: Bundle, index: int, layer: LayerSpec, width: int) -> 
     name = f"{_NET}.layer{index}_convnet"
     inputs, _ = printed_layouts(bundle.printed(f"{name}.conv.linear_1"))
     mid, out = printed_layouts(bundle.printed(f"{name}.conv.linear_2"))
-    _, features = printed_layouts(bundle.printed(f"{name}.equivariant_nonlin"))
+    features, gated = _features(bundle, name)
     return LayerWeights(
         radial=_mlp_matrices(bundle, f"{name}.conv.edge_mlp.mlp"),
         couplings=couplings(inputs, layer.l_max, set(n_channels(mid)), by_output=False),
         linear=linear_matrices(bundle.take(f"{name}.conv.linear_2.weight"), mid, out),
         up=linear_matrices(bundle.take(f"{name}.conv.linear_1.weight"), inputs, inputs),
         residual=_residual(bundle, f"{name}.conv.sc", inputs, width, out) if layer.self_connection != "none" else None,
-        gate=gate_places(features, out),
+        gate=gate_places(features, out) if gated else None,
     )
 
 

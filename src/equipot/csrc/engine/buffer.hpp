@@ -1,0 +1,40 @@
+// Memory that only grows: nothing is allocated in a step that is no larger than those before it.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace eq {
+
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Buffer&& other) noexcept : data_(other.data_), capacity_(other.capacity_) { other.data_ = nullptr, other.capacity_ = 0; }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(data_); }
+
+  // At least n numbers, 64-byte aligned; what was there is lost where it grows.
+  T* reserve(int64_t n) {
+    if (n <= capacity_) return data_;
+    std::free(data_);
+    data_ = nullptr, capacity_ = 0;
+    const int64_t room = n + n / 8 + 16;
+    void* p = nullptr;
+    if (posix_memalign(&p, 64, static_cast<size_t>(room) * sizeof(T)) != 0) throw std::bad_alloc();
+    data_ = static_cast<T*>(p), capacity_ = room;
+    return data_;
+  }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+  const T& operator[](int64_t i) const { return data_[i]; }
+
+ private:
+  T* data_ = nullptr;
+  int64_t capacity_ = 0;
+};
+
+}  // namespace eq

@@ -1,0 +1,340 @@
+// The stages: what is done for blocks of atoms, forwards and backwards.
+//
+// Kept of every layer for the way back: its features, and the inputs of what is not linear: before_gate_ and densities_ (of products and of the
+// learned density).
+#include "engine.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace eq {
+namespace {
+
+template <class T>
+void clear(T* x, int64_t n) {
+  if (n) std::memset(x, 0, sizeof(T) * static_cast<size_t>(n));
+}
+
+constexpr int64_t senders_per_task = 16;
+
+}  // namespace
+
+template <class T>
+Engine<T>::Engine(const File& file) : model(file) {
+  const size_t n = model.layers.size();
+  for (auto* list : {&sent_, &features_, &before_gate_, &densities_, &density_sums_}) list->resize(n);
+  int64_t widest = 1;
+  for (const auto& layer : model.layers) widest = std::max({widest, layer.a_dim, layer.d_dim, layer.u_dim});
+  block_ = std::min<int64_t>(32, std::max<int64_t>(4, (int64_t{1} << 19) / (widest * static_cast<int64_t>(sizeof(T)))));
+  scratch_.resize(1);
+  // what atoms send in the first layer, by element
+  const int64_t width = row_length(0);
+  std::vector<int32_t> each(model.n_elements);
+  for (int z = 0; z < model.n_elements; ++z) each[z] = z;
+  std::vector<T> first(model.embedding);
+  T* sent = sent_[0].reserve(model.n_elements * width);
+  const auto& layer = model.layers[0];
+  if (layer.has_up)
+    apply(layer.up, false, model.n_elements, each.data(), first.data(), sent, false, scratch_[0]);
+  else
+    std::copy(first.begin(), first.end(), sent);
+  for (int z = 0; z < model.n_elements; ++z)
+    for (int64_t k = 0; k < width; ++k) sent[z * width + k] *= layer.scale[z];
+  measure_bare_atoms();
+}
+
+// Site energies of atoms without neighbours, to be subtracted where the model says so: in this arithmetic, so that nothing is left over.
+template <class T>
+void Engine<T>::measure_bare_atoms() {
+  bare_.assign(model.n_elements, 0.0);
+  if (!model.subtract_bare) return;
+  std::vector<int32_t> types(model.n_elements);
+  std::vector<int64_t> start(model.n_elements + 1, 0);
+  for (int z = 0; z < model.n_elements; ++z) types[z] = z;
+  begin(model.n_elements, 0, types.data(), start.data(), nullptr, nullptr);
+  for (int t = 0; t < n_layers(); ++t) forward(t);
+  for (int z = 0; z < model.n_elements; ++z) bare_[z] = learned_[z];
+  n_forward = n_backward = -1;
+}
+
+template <class T>
+void Engine<T>::for_blocks(int64_t n, void (Engine::*step)(int, int64_t, int64_t, Scratch&), int t) {
+  if (static_cast<int>(scratch_.size()) < pool.size()) scratch_.resize(pool.size());
+  const int64_t fair = (n + pool.size() - 1) / pool.size(), block = std::max<int64_t>(1, std::min(block_, fair));
+  pool.run((n + block - 1) / block, [&](int64_t b, int thread) { (this->*step)(t, b * block, std::min(n, (b + 1) * block), scratch_[thread]); });
+}
+
+template <class T>
+void Engine<T>::apply(const Linear<T>& linear, bool transposed, int64_t n, const int32_t* types, const T* x, T* y, bool add, Scratch& s) const {
+  const int64_t x_dim = transposed ? linear.out_dim : linear.in_dim, y_dim = transposed ? linear.in_dim : linear.out_dim;
+  const bool covered = transposed ? linear.covers_in : linear.covers_out;
+  if (!add && !covered) clear(y, n * y_dim);
+  add = add || !covered;
+  const auto& weights = transposed ? linear.transposed : linear.weights;
+  for (int z = 0; z < (linear.per_element ? model.n_elements : 1); ++z) {
+    s.picked.clear();
+    for (int64_t i = 0; i < n; ++i)
+      if (!linear.per_element || types[i] == z) s.picked.push_back(static_cast<int32_t>(i));
+    if (s.picked.empty()) continue;
+    for (const auto& b : linear.blocks) {
+      const int64_t n_in = transposed ? b.n_out : b.n_in, n_out = transposed ? b.n_in : b.n_out;
+      const int64_t in_start = transposed ? b.out_start : b.in_start, out_start = transposed ? b.in_start : b.out_start;
+      s.from.clear(), s.to.clear();
+      for (int64_t i : s.picked)
+        for (int64_t m = 0; m < b.dim; ++m) {
+          s.from.push_back(x + i * x_dim + in_start + m * n_in);
+          s.to.push_back(y + i * y_dim + out_start + m * n_out);
+        }
+      kernels<T>().multiply(static_cast<int64_t>(s.from.size()), s.from.data(), s.to.data(), n_in, n_out,
+                            weights.data() + z * linear.n_weights + b.w_start, add);
+    }
+  }
+}
+
+template <class T>
+void Engine<T>::open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim, T* h, int64_t h_dim) const {
+  for (int64_t i = 0; i < n; ++i, u += u_dim, h += h_dim) {
+    for (const auto& s : gate.scalars)
+      for (int64_t k = 0; k < s.n; ++k) h[s.out_start + k] = static_cast<T>(s.factor) * activate(s.act, u[s.in_start + k]);
+    for (const auto& g : gate.gated)
+      for (int64_t k = 0; k < g.n; ++k) {
+        const T value = static_cast<T>(g.factor) * activate(g.act, u[g.gate_start + k]);
+        for (int64_t m = 0; m < g.dim; ++m) h[g.out_start + m * g.n + k] = value * u[g.in_start + m * g.n + k];
+      }
+  }
+}
+
+template <class T>
+void Engine<T>::close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim) const {
+  clear(gu, n * u_dim);
+  for (int64_t i = 0; i < n; ++i, u += u_dim, gu += u_dim, gh += h_dim) {
+    for (const auto& s : gate.scalars)
+      for (int64_t k = 0; k < s.n; ++k)
+        gu[s.in_start + k] += static_cast<T>(s.factor) * activate_slope(s.act, u[s.in_start + k]) * gh[s.out_start + k];
+    for (const auto& g : gate.gated)
+      for (int64_t k = 0; k < g.n; ++k) {
+        const T x = u[g.gate_start + k], value = static_cast<T>(g.factor) * activate(g.act, x);
+        T sum = 0;
+        for (int64_t m = 0; m < g.dim; ++m) {
+          const int64_t from = g.out_start + m * g.n + k, at = g.in_start + m * g.n + k;
+          sum += gh[from] * u[at];
+          gu[at] += value * gh[from];
+        }
+        gu[g.gate_start + k] += static_cast<T>(g.factor) * activate_slope(g.act, x) * sum;
+      }
+  }
+}
+
+// The perceptron's value at an atom's row; where `gradient` is given, `factor` times its derivative is added to that row.
+template <class T>
+double Engine<T>::read(const Readout<T>& readout, const T* h, Scratch& s, T* gradient, T factor) const {
+  const size_t n = readout.steps.size();
+  const int64_t width = readout.widest;
+  T* inputs = s.mlp.reserve((2 * n + 2) * width);  // of every step, before the activation; then two rows of gradients
+  std::copy(h + readout.start, h + readout.start + readout.steps[0].n_in, inputs);
+  for (size_t i = 0; i < n; ++i) {
+    const auto& step = readout.steps[i];
+    const T* in = inputs + i * width;
+    T* out = inputs + (i + 1) * width;
+    std::copy(step.bias.begin(), step.bias.end(), out);
+    for (int64_t a = 0; a < step.n_in; ++a) {
+      const T x = i ? activate(readout.act, in[a]) : in[a];
+      for (int64_t b = 0; b < step.n_out; ++b) out[b] += x * step.weights[a * step.n_out + b];
+    }
+  }
+  const double value = inputs[n * width];
+  if (!gradient) return value;
+  T *here = inputs + (n + 1) * width, *before = here + width;
+  here[0] = factor;
+  for (size_t i = n; i-- > 0;) {
+    const auto& step = readout.steps[i];
+    for (int64_t a = 0; a < step.n_in; ++a) {
+      T sum = 0;
+      for (int64_t b = 0; b < step.n_out; ++b) sum += step.weights[a * step.n_out + b] * here[b];
+      before[a] = i ? sum * activate_slope(readout.act, inputs[i * width + a]) : sum;
+    }
+    std::swap(here, before);
+  }
+  for (int64_t a = 0; a < readout.steps[0].n_in; ++a) gradient[readout.start + a] += here[a];
+  return value;
+}
+
+template <class T>
+void Engine<T>::forward(int t) {
+  const auto& layer = model.layers[t];
+  features_[t].reserve(n_local_ * layer.out_dim);
+  if (layer.has_gate) before_gate_[t].reserve(n_local_ * layer.u_dim);
+  if (layer.has_product || layer.has_density) densities_[t].reserve(n_local_ * layer.d_dim);
+  if (layer.has_density) density_sums_[t].reserve(n_local_);
+  for_blocks(n_local_, &Engine::forward_block, t);
+  n_forward = t + 1;
+  if (n_forward == n_layers()) n_backward = n_layers();
+}
+
+template <class T>
+void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
+  const auto& layer = model.layers[t];
+  const int64_t n = last - first;
+  const int32_t* types = types_.data() + first;
+  T* h = features_[t].data() + first * layer.out_dim;
+  T* u = layer.has_gate ? before_gate_[t].data() + first * layer.u_dim : h;
+  T* d = layer.has_product || layer.has_density ? densities_[t].data() + first * layer.d_dim : u;
+  T* sums = layer.has_density ? density_sums_[t].data() + first : nullptr;
+  T* a = s.a.reserve(n * layer.a_dim);
+  kernels<T>().convolve(layer.convolution, edges(), sent_[t].data(), t == 0, first, last, a, sums);
+  apply(layer.linear, false, n, types, a, d, false, s);
+  if (layer.has_density)
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t k = 0; k < layer.d_dim; ++k) d[i * layer.d_dim + k] /= 1 + sums[i];
+  if (layer.has_product) {
+    T* b = s.b.reserve(n * layer.b_dim);
+    kernels<T>().product(layer.product.polynomial, n, types, d, b);
+    apply(layer.product_linear, false, n, types, b, u, false, s);
+  } else if (d != u) {
+    std::copy(d, d + n * layer.d_dim, u);
+  }
+  if (layer.has_self) {
+    const T* old = nullptr;
+    if (t == 0) {
+      T* row = s.x.reserve(n * layer.h_dim);
+      for (int64_t i = 0; i < n; ++i) std::copy_n(model.embedding.data() + types[i] * layer.h_dim, layer.h_dim, row + i * layer.h_dim);
+      old = row;
+    } else {
+      old = features_[t - 1].data() + first * layer.h_dim;
+    }
+    apply(layer.self, false, n, types, old, u, true, s);
+  }
+  if (layer.has_gate) open_gate(layer.gate, n, u, layer.u_dim, h, layer.out_dim);
+  if (layer.has_readout)
+    for (int64_t i = 0; i < n; ++i) learned_[first + i] += read(layer.readout, h + i * layer.out_dim, s, nullptr, T(0));
+  if (t + 1 < n_layers()) send(t + 1, first, last, s);
+}
+
+// What atoms send in layer t, from their features behind layer t - 1.
+template <class T>
+void Engine<T>::send(int t, int64_t first, int64_t last, Scratch& s) {
+  const auto& layer = model.layers[t];
+  const int64_t n = last - first, dim = layer.h_dim;
+  const T* h = features_[t - 1].data() + first * dim;
+  T* sent = sent_[t].data() + first * dim;
+  if (layer.has_up)
+    apply(layer.up, false, n, types_.data() + first, h, sent, false, s);
+  else
+    std::copy(h, h + n * dim, sent);
+  for (int64_t i = 0; i < n; ++i) {
+    const T scale = layer.scale[types_[first + i]];
+    for (int64_t k = 0; k < dim; ++k) sent[i * dim + k] *= scale;
+  }
+}
+
+template <class T>
+void Engine<T>::energies(double* energy, double* energies) const {
+  double sum = 0;
+  for (int64_t i = 0; i < n_local_; ++i) {
+    const int z = types_[i];
+    const double value = model.e0[z] + model.scale[z] * (learned_[i] - bare_[z]) + model.shift[z] + pair_[i];
+    sum += value;
+    if (energies) energies[i] = value;
+  }
+  if (energy) *energy = sum;
+}
+
+template <class T>
+void Engine<T>::backward(int t) {
+  const auto& layer = model.layers[t];
+  const int64_t n_atoms = n_local_ + n_ghost_;
+  ga_.reserve(n_local_ * layer.a_dim);
+  if (layer.has_density) g_density_.reserve(n_local_);
+  if (t > 0) g_self_[t % 2].reserve(n_local_ * layer.h_dim);
+  for_blocks(n_local_, &Engine::backward_block, t);
+  T* gh = t > 0 ? g_sent_.reserve(n_atoms * layer.h_dim) : nullptr;
+  const Edges<T> list = edges();
+  pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int) {
+    kernels<T>().convolve_back(layer.convolution, list, sent_[t].data(), t == 0, ga_.data(), layer.has_density ? g_density_.data() : nullptr,
+                               b * senders_per_task, std::min(n_atoms, (b + 1) * senders_per_task), gh);
+  });
+  n_backward = t;
+}
+
+template <class T>
+void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
+  const auto& layer = model.layers[t];
+  const int64_t n = last - first, dim = layer.out_dim;
+  const int32_t* types = types_.data() + first;
+  // gh: of the features behind this layer, from the next one and from the readout
+  T* gh = s.x.reserve(n * dim);
+  clear(gh, n * dim);
+  if (t + 1 < n_layers()) {
+    const auto& next = model.layers[t + 1];
+    T* sent = g_sent_.data() + first * dim;
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t k = 0; k < dim; ++k) sent[i * dim + k] *= next.scale[types[i]];
+    if (next.has_up)
+      apply(next.up, true, n, types, sent, gh, true, s);
+    else
+      std::copy(sent, sent + n * dim, gh);
+    if (next.has_self) {
+      const T* self = g_self_[(t + 1) % 2].data() + first * dim;
+      for (int64_t k = 0; k < n * dim; ++k) gh[k] += self[k];
+    }
+  }
+  if (layer.has_readout)
+    for (int64_t i = 0; i < n; ++i)
+      read(layer.readout, features_[t].data() + (first + i) * dim, s, gh + i * dim, static_cast<T>(model.scale[types[i]]));
+  T* gu = gh;
+  if (layer.has_gate) {
+    gu = s.u.reserve(n * layer.u_dim);
+    close_gate(layer.gate, n, before_gate_[t].data() + first * layer.u_dim, gu, layer.u_dim, gh, dim);
+  }
+  if (layer.has_self && t > 0) apply(layer.self, true, n, types, gu, g_self_[t % 2].data() + first * layer.h_dim, false, s);
+  T* gd = gu;
+  const T* d = densities_[t].data() + (layer.has_product || layer.has_density ? first * layer.d_dim : 0);
+  if (layer.has_product) {
+    T* gb = s.b.reserve(n * layer.b_dim);
+    apply(layer.product_linear, true, n, types, gu, gb, false, s);
+    gd = s.d.reserve(n * layer.d_dim);
+    kernels<T>().product_back(layer.product.polynomial, n, types, d, gb, gd);
+  }
+  if (layer.has_density)
+    for (int64_t i = 0; i < n; ++i) {
+      const T per = T(1) / (1 + density_sums_[t][first + i]);
+      T sum = 0;
+      for (int64_t k = 0; k < layer.d_dim; ++k) {
+        sum += gd[i * layer.d_dim + k] * d[i * layer.d_dim + k];
+        gd[i * layer.d_dim + k] *= per;
+      }
+      g_density_[first + i] = -sum * per;
+    }
+  apply(layer.linear, true, n, types, gd, ga_.data() + first * layer.a_dim, false, s);
+}
+
+template <class T>
+void Engine<T>::forces(double* forces, double* virial, double* virials) {
+  const int64_t n_atoms = n_local_ + n_ghost_;
+  if (forces)
+    for (int64_t i = 0; i < n_atoms; ++i)
+      for (int a = 0; a < 3; ++a) {
+        double sum = 0;
+        if (i < n_local_)
+          for (int64_t e = start_[i]; e < start_[i + 1]; ++e) sum += pull_[3 * e + a];
+        for (int64_t k = sender_start_[i]; k < sender_start_[i + 1]; ++k) sum -= pull_[3 * static_cast<int64_t>(by_sender_[k]) + a];
+        forces[3 * i + a] = sum;
+      }
+  if (virial) std::fill_n(virial, 9, 0.0);
+  if (!virial && !virials) return;
+  for (int64_t i = 0; i < n_local_; ++i) {
+    double w[9] = {};
+    for (int64_t e = start_[i]; e < start_[i + 1]; ++e)
+      for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b) w[3 * a + b] -= vectors_[3 * e + a] * pull_[3 * e + b];
+    for (int c = 0; c < 9; ++c) {
+      if (virial) virial[c] += w[c];
+      if (virials) virials[9 * i + c] = w[c];
+    }
+  }
+}
+
+template class Engine<float>;
+template class Engine<double>;
+
+}  // namespace eq

@@ -1,0 +1,75 @@
+// The stages of a computation, as the header describes them.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "buffer.hpp"
+#include "model.hpp"
+#include "pool.hpp"
+
+namespace eq {
+
+// The list and the features of one configuration, and the working memory of all.
+template <class T>
+class Engine {
+ public:
+  explicit Engine(const File& file);
+
+  Model<T> model;
+  Pool pool;
+
+  int n_layers() const { return static_cast<int>(model.layers.size()); }
+  int64_t row_length(int t) const { return model.layers[t].h_dim; }
+
+  // What a call may do now: layers done forward, and those left backward.
+  int n_forward = -1, n_backward = -1;
+
+  // Edges that are not finite or indices out of range leave everything as it was and give false.
+  bool begin(int64_t n_local, int64_t n_ghost, const int32_t* types, const int64_t* edge_start, const int32_t* sender, const double* vectors);
+  // The same from positions; see eq_compute.
+  bool begin(int64_t n_atoms, const int32_t* types, const double* positions, const double* cell, const int64_t* edge_start, const int32_t* sender,
+             const int32_t* shift);
+  void forward(int t);
+  void energies(double* energy, double* energies) const;
+  void backward(int t);
+  void forces(double* forces, double* virial, double* virials);
+  T* rows(int t) { return sent_[t].data(); }
+  T* row_gradients() { return g_sent_.data(); }
+
+ private:
+  // Rows of one block of atoms, one set per thread.
+  struct Scratch {
+    Buffer<T> a, d, b, u, x, mlp;
+    std::vector<const T*> from;
+    std::vector<T*> to;
+    std::vector<int32_t> picked;
+  };
+
+  template <class Vector>
+  bool list_edges(int64_t n_local, int64_t n_ghost, const int32_t* types, const int64_t* edge_start, const int32_t* sender, Vector vector);
+  void sort_by_sender();
+  void add_repulsion();
+  void forward_block(int t, int64_t first, int64_t last, Scratch& s);
+  void backward_block(int t, int64_t first, int64_t last, Scratch& s);
+  void send(int t, int64_t first, int64_t last, Scratch& s);
+  void apply(const Linear<T>& linear, bool transposed, int64_t n, const int32_t* types, const T* x, T* y, bool add, Scratch& s) const;
+  void open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim, T* h, int64_t h_dim) const;
+  void close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim) const;
+  double read(const Readout<T>& readout, const T* h, Scratch& s, T* gradient, T factor) const;
+  void for_blocks(int64_t n, void (Engine::*step)(int, int64_t, int64_t, Scratch&), int t);
+  void measure_bare_atoms();
+  Edges<T> edges() const;
+
+  int64_t n_local_ = 0, n_ghost_ = 0, n_edges_ = 0, block_ = 16;
+  bool subtract_ = false;
+  std::vector<double> bare_;  // [n_elements]
+  std::vector<Buffer<T>> sent_, features_, before_gate_, densities_, density_sums_;  // per layer; sent_[0] and features of layer 0 by element
+  Buffer<int32_t> types_, sender_, receiver_, by_sender_;
+  Buffer<int64_t> start_, sender_start_, cursor_;
+  Buffer<double> r_, vectors_, pull_, learned_, pair_;
+  Buffer<T> unit_, g_sent_, ga_, g_density_, g_self_[2];
+  std::vector<Scratch> scratch_;
+};
+
+}  // namespace eq

@@ -1,0 +1,50 @@
+// Chooses the best instruction set of the machine when the first model is opened.
+#include "equipot_engine.h"
+#include "kernels.hpp"
+
+namespace eq_baseline {
+extern const eq::KernelSet kernel_set;
+}
+#ifdef EQUIPOT_X86
+namespace eq_avx2 {
+extern const eq::KernelSet kernel_set;
+}
+namespace eq_avx512 {
+extern const eq::KernelSet kernel_set;
+}
+#endif
+
+namespace eq {
+namespace {
+
+const KernelSet* best() {
+#ifdef EQUIPOT_X86
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw"))
+    return &eq_avx512::kernel_set;
+  if (avx2) return &eq_avx2::kernel_set;
+#endif
+  return &eq_baseline::kernel_set;
+}
+
+}  // namespace
+
+const KernelSet& kernel_set() {
+  static const KernelSet* chosen = best();
+  return *chosen;
+}
+
+template <>
+const Kernels<float>& kernels<float>() {
+  return kernel_set().f32;
+}
+template <>
+const Kernels<double>& kernels<double>() {
+  return kernel_set().f64;
+}
+
+}  // namespace eq
+
+const char* eq_instruction_set(void) { return eq::kernel_set().name; }

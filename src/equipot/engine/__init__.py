@@ -1,0 +1,1 @@
+"""The native engine from Python: energies and forces of an exported model (.eqn), by numpy and ctypes alone."""

@@ -1,0 +1,165 @@
+"""An exported model, opened: the functions of the C interface with numpy arrays. Legend as in `equipot_engine.h`."""
+
+import ctypes
+import json
+from ctypes import byref, c_void_p, create_string_buffer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from equipot.engine.library import require_library
+from equipot.errors import UserError
+
+_BYTES = {"float32": 4, "float64": 8}
+
+
+class Neighbours(NamedTuple):
+    """A list of edges by centre: those of atom i are start[i] … start[i+1]. Edges beyond the cutoff do no harm."""
+
+    start: np.ndarray  # (n_atoms + 1,) int64
+    sender: np.ndarray  # (n_edges,) int32
+    shift: np.ndarray  # (n_edges, 3) int32, lattice vectors added to the neighbour's position
+
+
+class Result(NamedTuple):
+    """Energies and derivatives of one configuration, float64; None where they were not asked."""
+
+    energy: float  # eV
+    energies: np.ndarray  # (n_atoms,) eV
+    forces: np.ndarray | None  # (n_atoms, 3) eV/Å
+    virial: np.ndarray | None  # (3, 3) eV: −Σ_e r_e ⊗ ∂E/∂r_e = −V σ
+    virials: np.ndarray | None  # (n_atoms, 3, 3) eV: the part of the edges that end at each atom
+
+
+class NativeModel:
+    """A model of an .eqn file, or of its bytes, computed in `dtype` ("float32" or "float64"; None: the one it was trained in) on `n_threads`.
+
+    Raises UserError for a file that is missing, damaged or of a newer version, and where the engine was not built.
+    """
+
+    def __init__(self, model: str | Path | bytes, dtype: str | None = None, n_threads: int = 1) -> None:
+        self._handle = c_void_p()
+        self._lib = require_library()
+        if dtype is not None and dtype not in _BYTES:
+            raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
+        self._open(model, _BYTES[dtype or "float32"])
+        self.header: dict[str, Any] = json.loads(self._lib.eq_header(self._handle))
+        if dtype is None and self.header.get("dtype") == "float64":
+            self._lib.eq_close(self._handle)
+            self._open(model, _BYTES["float64"])
+        self.dtype = "float64" if self._lib.eq_precision(self._handle) == 8 else "float32"
+        self.elements = tuple(self._lib.eq_elements(self._handle)[: self._lib.eq_n_elements(self._handle)])
+        self.cutoff: float = self._lib.eq_cutoff(self._handle)
+        self.n_layers: int = self._lib.eq_n_layers(self._handle)
+        self.n_threads = 0
+        self.set_threads(n_threads)
+
+    def _open(self, model: str | Path | bytes, precision: int) -> None:
+        message = create_string_buffer(300)
+        if isinstance(model, bytes):
+            status = self._lib.eq_open_memory(model, len(model), precision, byref(self._handle), message, len(message))
+        else:
+            status = self._lib.eq_open(str(model).encode(), precision, byref(self._handle), message, len(message))
+        if status:
+            where = "the exported model" if isinstance(model, bytes) else str(model)
+            raise UserError(f"{where}: {message.value.decode(errors='replace')}")
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._lib.eq_close(self._handle)
+
+    def set_threads(self, n_threads: int) -> None:
+        """Threads inside a call; results do not depend on it."""
+        if n_threads != self.n_threads:
+            self._check(self._lib.eq_set_threads(self._handle, n_threads))
+            self.n_threads = n_threads
+
+    def compute(
+        self,
+        types: ArrayLike,
+        positions: ArrayLike,
+        cell: ArrayLike,
+        neighbours: Neighbours,
+        forces: bool = True,
+        virial: bool = False,
+        virials: bool = False,
+    ) -> Result:
+        """Everything at once. types (n,), indices into `elements`; positions (n, 3) and cell (3, 3) in Å, rows are lattice vectors."""
+        types, positions, cell = _array(types, np.int32), _array(positions, np.float64), _array(cell, np.float64)
+        n = len(types)
+        start, sender, shift = (_array(a, t) for a, t in zip(neighbours, (np.int64, np.int32, np.int32), strict=True))
+        if (
+            positions.shape != (n, 3)
+            or cell.shape != (3, 3)
+            or start.shape != (n + 1,)
+            or shift.shape != (len(sender), 3)
+            or start[-1] != len(sender)
+        ):
+            raise ValueError("arrays of shapes that do not belong together")
+        energy, energies = np.zeros(1), np.zeros(n)
+        force = np.zeros((n, 3)) if forces else None
+        whole = np.zeros((3, 3)) if virial else None
+        parts = np.zeros((n, 3, 3)) if virials else None
+        arrays = (types, positions, cell, start, sender, shift, energy, energies, force, whole, parts)
+        self._check(self._lib.eq_compute(self._handle, n, *map(_address, arrays)))
+        return Result(float(energy[0]), energies, force, whole, parts)
+
+    def begin(self, n_local: int, types: ArrayLike, start: ArrayLike, sender: ArrayLike, vectors: ArrayLike) -> None:
+        """The staged computation, as a domain-decomposed program uses it: `types` of local and then ghost atoms, edges of local centres."""
+        types, start, sender = _array(types, np.int32), _array(start, np.int64), _array(sender, np.int32)
+        vectors = _array(vectors, np.float64)
+        if start.shape != (n_local + 1,) or vectors.shape != (len(sender), 3) or start[-1] != len(sender):
+            raise ValueError("arrays of shapes that do not belong together")
+        self._sizes = (n_local, len(types))
+        self._check(self._lib.eq_begin(self._handle, n_local, len(types) - n_local, *map(_address, (types, start, sender, vectors))))
+
+    def forward_layer(self, t: int) -> None:
+        """Layer t of local atoms."""
+        self._check(self._lib.eq_forward_layer(self._handle, t))
+
+    def backward_layer(self, t: int) -> None:
+        """The way back through layer t."""
+        self._check(self._lib.eq_backward_layer(self._handle, t))
+
+    def rows(self, t: int) -> np.ndarray:
+        """The engine's own rows of layer t ≥ 1, (n_local + n_ghost, row length): those of ghosts are for the caller to fill."""
+        return self._own(self._lib.eq_rows(self._handle, t), t)
+
+    def row_gradients(self, t: int) -> np.ndarray:
+        """The engine's own gradients of rows t ≥ 1: those of ghosts are for the caller to add to their owners'."""
+        return self._own(self._lib.eq_row_gradients(self._handle, t), t)
+
+    def energies(self) -> np.ndarray:
+        """Site energies of local atoms, eV."""
+        found = np.zeros(self._sizes[0])
+        self._check(self._lib.eq_energies(self._handle, None, _address(found)))
+        return found
+
+    def derivatives(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Forces on local and ghost atoms, the virial, and its parts (n_local, 3, 3)."""
+        n_local, n_atoms = self._sizes
+        arrays = np.zeros((n_atoms, 3)), np.zeros((3, 3)), np.zeros((n_local, 3, 3))
+        self._check(self._lib.eq_forces(self._handle, *map(_address, arrays)))
+        return arrays
+
+    def _own(self, address: int | None, t: int) -> np.ndarray:
+        if address is None:
+            raise ValueError(f"no rows of layer {t} at this stage")
+        length = self._lib.eq_row_length(self._handle, t)
+        size = self._sizes[1] * length
+        kind = ctypes.c_double if self.dtype == "float64" else ctypes.c_float
+        return np.ctypeslib.as_array((kind * size).from_address(address)).reshape(self._sizes[1], length)
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise UserError(f"native engine: {self._lib.eq_error(self._handle).decode()}")
+
+
+def _array(value: ArrayLike, dtype: type) -> np.ndarray:
+    return np.ascontiguousarray(value, dtype)
+
+
+def _address(array: np.ndarray | None) -> c_void_p | None:
+    return None if array is None else c_void_p(array.ctypes.data)

@@ -1,0 +1,225 @@
+"""A layer as a short list of steps with explicit weights, as the native engine runs it: everything constant is folded in.
+
+Linear maps are lists of blocks (2l+1, in start, in channels, out start, out channels, first weight) over rows, and weights (1 or n_elements, n).
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from torch import nn
+
+from equipot.conventions import SECOND_MOMENT
+from equipot.errors import UserError
+from equipot.math import Irreps
+from equipot.nn.gate import Gate
+from equipot.nn.layer import Layer, NoProduct
+from equipot.nn.linear import ElementLinear, IrrepsLinear
+from equipot.nn.perceptron import Perceptron
+from equipot.nn.product import SymmetricProduct
+from equipot.nn.readout import NoReadout, Readout, SumReadout
+from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, Residual, Selector, Unnormalised
+from equipot.ops.plan import ProductPlan
+
+Tensors = dict[str, np.ndarray]
+ACTIVATION_CODES = {"identity": 0, "silu": 1, "tanh": 2, "abs": 3, "relu": 4, "gelu": 5, "mish": 6}
+HIGHEST_CORRELATION = 3
+
+
+class Linear:
+    """x → y with y[m k'] = Σ_k W(z)[k, k'] x[m k] for every (l, p) that x and y share; `weights` (1 or n_elements, n)."""
+
+    def __init__(self, irreps_in: Irreps, irreps_out: Irreps, weights: np.ndarray):
+        self.irreps_in, self.irreps_out, self.weights = irreps_in, irreps_out, weights
+
+    @classmethod
+    def of(cls, module: nn.Module, attributes: np.ndarray | None) -> "Linear":
+        """From a linear module, its factors folded in."""
+        if not isinstance(module, IrrepsLinear | ElementLinear):
+            raise UserError(f"the native engine does not know a linear map of type {type(module).__name__}")
+        weight = (module.weight * module._scale).detach().numpy()
+        if isinstance(module, ElementLinear):
+            return cls(module.irreps_in, module.irreps_out, weight if attributes is None else attributes @ weight)
+        return cls(module.irreps_in, module.irreps_out, weight[None])
+
+    @classmethod
+    def identity(cls, irreps: Irreps) -> "Linear":
+        """The map that changes nothing."""
+        return cls(irreps, irreps, np.concatenate([np.eye(b.mul).reshape(1, -1) for b in irreps], axis=1))
+
+    def scaled(self, factors: np.ndarray) -> "Linear":
+        """Times one factor per element of the atom."""
+        if (factors == factors[0]).all():
+            return Linear(self.irreps_in, self.irreps_out, self.weights * factors[0])
+        return Linear(self.irreps_in, self.irreps_out, self.weights * factors[:, None])
+
+    def then(self, other: "Linear") -> "Linear":
+        """First this map, then the other."""
+        n = max(len(self.weights), len(other.weights))
+        first, second = self._matrices(n), other._matrices(n)
+        parts = [first[b.l, b.p] @ second[b.l, b.p] for b in other.irreps_out if (b.l, b.p) in first and (b.l, b.p) in second]
+        weights = np.concatenate([p.reshape(n, -1) for p in parts], axis=1) if parts else np.zeros((n, 0))
+        kept = self.irreps_in.restrict(lambda ir: self.irreps_out.find(ir.l, ir.p) is not None)
+        if kept != self.irreps_in.restrict(lambda ir: other.irreps_out.find(ir.l, ir.p) is not None):
+            raise ValueError("a linear map between maps drops an irrep on the way")
+        return Linear(self.irreps_in, other.irreps_out, weights)
+
+    def _matrices(self, n: int) -> dict[tuple[int, int], np.ndarray]:
+        found, start = {}, 0
+        weights = np.broadcast_to(self.weights, (n, self.weights.shape[1]))
+        for out in self.irreps_out:
+            k = self.irreps_in.mul(out.l, out.p)
+            if k:
+                found[out.l, out.p] = weights[:, start : start + k * out.mul].reshape(n, k, out.mul)
+                start += k * out.mul
+        return found
+
+    def tensors(self, name: str) -> Tensors:
+        """Blocks and weights for the file."""
+        blocks, start = [], 0
+        for out in self.irreps_out:
+            block = self.irreps_in.find(out.l, out.p)
+            if block is None:
+                continue
+            blocks.append((out.dim, block.start, block.mul, out.start, out.mul, start))
+            start += block.mul * out.mul
+        return {f"{name}.blocks": _table(blocks, 6), f"{name}.weights": self.weights}
+
+
+def layer_tensors(layer: Layer, features: Irreps, kept: Irreps, attributes: np.ndarray | None, n_elements: int, name: str) -> Tensors:
+    """All steps of a layer but its radial functions; raises UserError naming what the engine cannot run."""
+    plan = layer.plan
+    paths = [(p.l1, p.l2, p.l3, p.n_channels, p.h_start, p.w_start, p.out_start + p.out_channel, p.out_stride) for p in plan.paths]
+    linear = Linear.identity(plan.irreps_out) if isinstance(layer.linear, nn.Identity) else Linear.of(layer.linear, attributes)
+    density = linear.irreps_out
+    linear = linear.scaled(_factors(layer.after, n_elements, "after"))
+    if isinstance(layer.selector, Selector):
+        linear = linear.then(Linear.of(layer.selector.linear, attributes))
+    elif not isinstance(layer.selector, NoSelf):
+        raise UserError(f"the native engine does not know a selector of type {type(layer.selector).__name__}")
+    found: Tensors = {f"{name}.paths": _table(paths, 8), f"{name}.scale": _factors(layer.before, n_elements, "before")}
+    found |= linear.tensors(f"{name}.linear")
+    if isinstance(layer.up, IrrepsLinear):
+        found |= Linear.of(layer.up, attributes).tensors(f"{name}.up")
+    elif not isinstance(layer.up, nn.Identity):
+        raise UserError(f"the native engine does not know a linear up of type {type(layer.up).__name__}")
+    update = density
+    if isinstance(layer.product, SymmetricProduct):
+        update = layer.product.linear.irreps_out
+        found |= _product_tensors(layer.product, f"{name}.product") | Linear.of(layer.product.linear, attributes).tensors(
+            f"{name}.product.linear"
+        )
+    elif not isinstance(layer.product, NoProduct):
+        raise UserError(f"the native engine does not know a product of type {type(layer.product).__name__}")
+    found |= _self_tensors(layer.self_connection, attributes, f"{name}.self")
+    found |= _gate_tensors(layer.nonlinearity, f"{name}.gate")
+    dims = (
+        features.dim,
+        plan.irreps_out.dim,
+        density.dim,
+        update.dim,
+        kept.dim,
+        plan.l_max,
+        plan.n_weights,
+        isinstance(layer.after, DivideByDensity),
+    )
+    found[f"{name}.dims"] = np.array(dims, dtype=np.int64)
+    return found
+
+
+def readout_tensors(readout: nn.Module, name: str) -> Tensors:
+    """Where a layer's scalars lie, its perceptron with factors folded in, and the activation between."""
+    if isinstance(readout, NoReadout):
+        return {}
+    if isinstance(readout, SumReadout):
+        start, n = readout.block.start, readout.block.mul
+        return {f"{name}.info": np.array([start, 1, 0], dtype=np.int64), f"{name}.weight0": np.ones((n, 1)), f"{name}.bias0": np.zeros(1)}
+    if not isinstance(readout, Readout):
+        raise UserError(f"the native engine does not know a readout of type {type(readout).__name__}")
+    mlp: Perceptron = readout.mlp
+    found = {f"{name}.info": np.array([readout.block.start, len(mlp.weights), ACTIVATION_CODES[mlp.activation]], dtype=np.int64)}
+    for i, (weight, scale) in enumerate(zip(mlp.weights, mlp.scales, strict=True)):
+        found[f"{name}.weight{i}"] = weight.detach().numpy() * (scale * (mlp.gain if i else 1.0))
+        found[f"{name}.bias{i}"] = mlp.biases[i].detach().numpy() if len(mlp.biases) else np.zeros(weight.shape[1])
+    return found
+
+
+def _factors(module: nn.Module, n_elements: int, place: str) -> np.ndarray:
+    """(n_elements,): what a normaliser multiplies by; ones for the density, which is done atom by atom."""
+    if isinstance(module, DivideBy):
+        return module._inverse.double().numpy()
+    if isinstance(module, Unnormalised) or (isinstance(module, DivideByDensity) and place == "after"):
+        return np.ones(n_elements)
+    raise UserError(f"the native engine does not know a normaliser {place} the linear map of type {type(module).__name__}")
+
+
+def _product_tensors(product: SymmetricProduct, name: str) -> Tensors:
+    """The polynomial: monomials (n, 3) of components, −1 where there are fewer factors; terms (monomial, component of B, η); their values."""
+    plan: ProductPlan = product.plan
+    if plan.correlation > HIGHEST_CORRELATION:
+        raise UserError(
+            f"correlation {plan.correlation}: the native engine has products of up to {HIGHEST_CORRELATION} factors; use the torch engine"
+        )
+    k = plan.n_channels
+    number: dict[tuple[int, ...], int] = {}
+    terms: list[tuple[int, int, int]] = []
+    values: list[float] = []
+    for term in plan.terms:
+        first = list(plan.irreps_out)[term.out].start // k
+        for m, eta, n in zip(*np.nonzero(term.coefficients), strict=True):
+            monomial = tuple(sorted(term.monomials[n].tolist(), reverse=True))
+            monomial += (-1,) * (HIGHEST_CORRELATION - len(monomial))
+            terms.append((number.setdefault(monomial, len(number)), first + int(m), term.w_start + int(eta)))
+            values.append(term.coefficients[m, eta, n])
+    monomials = np.array(list(number), dtype=np.int64).reshape(-1, HIGHEST_CORRELATION)
+    order = np.lexsort(monomials.T[::-1])
+    rank = np.argsort(order)
+    table = _table(terms, 3)
+    table[:, 0] = rank[table[:, 0]]
+    by_monomial = np.lexsort((table[:, 2], table[:, 1], table[:, 0]))
+    weight = product.weight.detach().numpy()
+    return {
+        f"{name}.monomials": monomials[order],
+        f"{name}.terms": table[by_monomial],
+        f"{name}.values": np.array(values)[by_monomial],
+        f"{name}.weights": weight if weight.ndim == 3 else weight[None],
+    }
+
+
+def _self_tensors(module: nn.Module, attributes: np.ndarray | None, name: str) -> Tensors:
+    if isinstance(module, NoSelf):
+        return {}
+    if isinstance(module, Residual | ElementResidual):
+        return Linear.of(module.linear, attributes).tensors(name)
+    raise UserError(f"the native engine does not know a self-connection of type {type(module).__name__}")
+
+
+def _gate_tensors(gate: nn.Module, name: str) -> Tensors:
+    """Scalars (in start, out start, n, activation) and gated blocks (in start, out start, 2l+1, channels, gates' start, activation), with factors."""
+    if isinstance(gate, nn.Identity):
+        return {}
+    if not isinstance(gate, Gate):
+        raise UserError(f"the native engine does not know a nonlinearity of type {type(gate).__name__}")
+    acts = {1: "silu", -1: "tanh"}
+    scalars, scalar_factors = [], []
+    for out in gate.irreps.scalars:
+        block = gate.irreps_in.find(0, out.p)
+        scalars.append((block.start, out.start, out.mul, ACTIVATION_CODES[acts[out.p]]))
+        scalar_factors.append(SECOND_MOMENT[acts[out.p]])
+    act, gated, first = acts[gate.gate_parity], [], gate.irreps.mul(0, gate.gate_parity)
+    for out in gate.irreps:
+        if out.l == 0:
+            continue
+        block = gate.irreps_in.find(out.l, out.p * gate.gate_parity)
+        gates = gate.irreps_in.find(0, gate.gate_parity)
+        gated.append((block.start, out.start, out.dim, out.mul, gates.start + first, ACTIVATION_CODES[act]))
+        first += out.mul
+    return {
+        f"{name}.scalars": _table(scalars, 4),
+        f"{name}.scalar_factors": np.array(scalar_factors),
+        f"{name}.gated": _table(gated, 6),
+        f"{name}.gated_factors": np.full(len(gated), SECOND_MOMENT[act]),
+    }
+
+
+def _table(rows: Iterable[tuple[int, ...]], width: int) -> np.ndarray:
+    return np.array(list(rows), dtype=np.int64).reshape(-1, width)

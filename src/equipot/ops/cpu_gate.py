@@ -1,0 +1,183 @@
+"""`gate` in C++: the same signature, values and derivatives as `ops.reference`, to second order.
+
+Three fused calls: forward, backward and double backward, each one pass over the features; activations are computed anew rather than kept.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from equipot.ops import calls, native
+from equipot.ops.passes import plain, wanted
+from equipot.ops.plan import GatePlan
+
+_keys: dict[int, tuple[GatePlan, str]] = {}  # by id: hashing a plan costs more than a small gate
+
+
+def gate(x: Tensor, plan: GatePlan) -> Tensor:
+    """Activated scalars, and blocks times theirs; see `equipot.ops.reference.gate`.
+
+    Args: x (N, plan.x_dim), float32 or float64, on the CPU. Returns (N, plan.y_dim). Differentiable twice; a third derivative raises
+    NotImplementedError. Raises ValueError for a wrong shape or dtype.
+    """
+    if torch.compiler.is_compiling():
+        return torch.ops.equipot.gate(x, _key_text(plan))
+    key = _key(plan)
+    if not plain(x):
+        return torch.ops.equipot.gate(x, key)
+    return _Forward.apply(x, key) if torch.is_grad_enabled() else _forward_kernel(x, key)
+
+
+def _key(plan: GatePlan) -> str:
+    found = _keys.get(id(plan))
+    if found is None:
+        found = _keys[id(plan)] = (plan, _key_text(plan))  # the reference keeps the id from being used again
+    return found[1]
+
+
+def _key_text(plan: GatePlan) -> str:
+    """All that the library must know of a plan, as text: a constant that a compiled graph can carry to another process."""
+    lines = [f"{plan.x_dim},{plan.y_dim}"]
+    for b in plan.blocks:
+        lines.append(f"{b.activation},{b.dim},{b.n_channels},{b.gate_start},{b.x_start},{b.y_start},{b.factor}")
+    return ";".join(lines)
+
+
+# ---- kernels: plain tensors in, plain tensors out ----
+
+
+def _forward_kernel(x: Tensor, key: str) -> Tensor:
+    call = native.gate_map(key)
+    y = x.new_empty(x.shape[0], call.y_dim)
+    _call("gate", call, x=x, y=y)
+    return y
+
+
+def _backward_kernel(g: Tensor, x: Tensor, key: str) -> Tensor:
+    gx = x.new_empty(x.shape)
+    _call("gate_backward", native.gate_map(key), g=g, x=x, gx=gx)
+    return gx
+
+
+def _double_backward_kernel(u: Tensor, g: Tensor, x: Tensor, key: str, need: list[bool]) -> tuple[Tensor, Tensor]:
+    outputs = [like.new_empty(like.shape) if needed else None for like, needed in zip((g, x), need, strict=True)]
+    _call("gate_double_backward", native.gate_map(key), u=u, g=g, x=x, dg=outputs[0], dx=outputs[1])
+    return calls.filled(outputs, x)
+
+
+def _call(name: str, call: native.GateMap, **arrays: Tensor | None) -> None:
+    x = arrays["x"]
+    shapes = {"y": (x.shape[0], call.y_dim), "x": (x.shape[0], call.x_dim)}
+    shapes |= {"g": shapes["y"], "dg": shapes["y"], "u": shapes["x"], "gx": shapes["x"], "dx": shapes["x"]}
+    dense = [None if t is None else calls.array("gate", argument, t, shapes[argument], x.dtype) for argument, t in arrays.items()]
+    function = native.function(name, calls.SUFFIX[x.dtype])
+    pointers = [None if t is None else t.data_ptr() for t in dense]
+    native.check(function(ctypes.byref(call.struct), x.shape[0], torch.get_num_threads(), *pointers))
+
+
+# ---- autograd rules, shared by the two ways in ----
+
+
+def _backward(g: Tensor, x: Tensor, key: str) -> Tensor:
+    if not plain(g, x):
+        return torch.ops.equipot.gate_backward(g, x, key)
+    return _Backward.apply(g, x, key) if torch.is_grad_enabled() else _backward_kernel(g, x, key)
+
+
+def _double_backward(u: Tensor, g: Tensor, x: Tensor, key: str, need: list[bool]) -> tuple[Tensor, Tensor]:
+    if not plain(u, g, x):
+        return torch.ops.equipot.gate_double_backward(u, g, x, key, need)
+    if torch.is_grad_enabled():
+        return _DoubleBackward.apply(u, g, x, key, need)
+    return _double_backward_kernel(u, g, x, key, need)
+
+
+def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
+    if g is None:
+        return None, None
+    (x,) = ctx.saved_tensors
+    return _backward(g, x, ctx.key), None
+
+
+def _backward_rule(ctx: Any, u: Tensor | None) -> tuple:
+    if u is None:
+        return None, None, None
+    need = wanted(ctx, 2)
+    return (*calls.only(_double_backward(u, *ctx.saved_tensors, ctx.key, need), need), None)
+
+
+def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
+    raise NotImplementedError("gate on the cpu backend has no third derivative: build the model with backend='reference' for one")
+
+
+def _setup(ctx: Any, inputs: tuple, output: Any) -> None:
+    *tensors, ctx.key = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _setup_double_backward(ctx: Any, inputs: tuple, output: Any) -> None:
+    pass
+
+
+class _Forward(Function):
+    """`gate` of eager code."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _setup(ctx, inputs, None)
+        return _forward_kernel(*inputs)
+
+    backward = staticmethod(_forward_rule)
+
+
+class _Backward(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _setup(ctx, inputs, None)
+        return _backward_kernel(*inputs)
+
+    backward = staticmethod(_backward_rule)
+
+
+class _DoubleBackward(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        return _double_backward_kernel(*inputs)
+
+    backward = staticmethod(_double_backward_rule)
+
+
+# ---- torch.library ----
+
+
+def _fake_forward(x: Tensor, key: str) -> Tensor:
+    return x.new_empty(x.shape[0], native.gate_map(key).y_dim)
+
+
+def _fake_backward(g: Tensor, x: Tensor, key: str) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _fake_double_backward(u: Tensor, g: Tensor, x: Tensor, key: str, need: list[bool]) -> tuple[Tensor, Tensor]:
+    return tuple(t.new_empty(t.shape) if needed else t.new_empty(0) for t, needed in zip((g, x), need, strict=True))
+
+
+def _register_all() -> None:
+    calls.register("gate", "Tensor x, str map", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup)
+    calls.register("gate_backward", "Tensor g, Tensor x, str map", "Tensor", _backward_kernel, _fake_backward, _backward_rule, _setup)
+    calls.register(
+        "gate_double_backward",
+        "Tensor u, Tensor g, Tensor x, str map, bool[] need",
+        "(Tensor, Tensor)",
+        _double_backward_kernel,
+        _fake_double_backward,
+        _double_backward_rule,
+        _setup_double_backward,
+    )
+
+
+_register_all()
