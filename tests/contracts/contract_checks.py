@@ -183,7 +183,7 @@ def cutoff_smoothness(potential: Potential) -> None:
     if stated == "jump":
         assert abs(energy(cutoff - 1e-7) - beyond) > 1e-7, "no jump where one is stated"
         return
-    inside = [abs(energy(cutoff - h) - beyond) for h in (0.08, 0.04, 0.02, 0.01)]
+    inside = [abs(energy(cutoff - h) - beyond) for h in (0.08, 0.04, 0.02, 0.01, 0.005)]
     orders = [np.log2(a / b) for a, b in pairwise(inside) if b > 1e-10]  # the last one before rounding shows: nearest to the limit
     assert orders, "the third atom is not seen inside the cutoff"
     assert orders[-1] > {"C2": 2.7, "C1": 1.7}[stated], f"orders {orders} at the cutoff, stated {stated}"

@@ -119,15 +119,27 @@ def complete(spec: ModelSpec, e0: tuple[float, ...] = (0.0, 0.0), scale: float =
 def potential_of(spec: ModelSpec, seed: int = 1, dtype: torch.dtype = torch.float64, backend: str = "auto", **energy) -> Potential:
     """An untrained potential whose forces are about 1 eV/Å on the cluster: by larger weights, so that high orders are seen, then by its scale."""
     potential = Potential(complete(spec, **energy), dtype=dtype, seed=seed, backend=backend).eval()
-    with torch.no_grad():
-        for _ in range(16):
-            size = float(predict(potential, cluster_graph(potential)).forces.square().mean().sqrt())
-            if size > 0.3:
-                break
-            for layer in potential.layers:
-                layer.linear.weight.mul_(1.5)
-        potential.scale.div_(size)
+    sizes = [force_size(potential)]
+    while sizes[-1] < 0.3 and len(sizes) < 16:
+        grow(potential, 1.5)
+        sizes.append(force_size(potential))
+    best = int(np.argmax(sizes))
+    if best < len(sizes) - 1:  # a bounded readout is saturated
+        grow(potential, 1.5 ** (best - len(sizes) + 1))
+    potential.scale.detach().div_(sizes[best])
     return potential
+
+
+def force_size(potential: Potential) -> float:
+    """Root mean square of the cluster's forces, eV/Å."""
+    return float(predict(potential, cluster_graph(potential)).forces.detach().square().mean().sqrt())
+
+
+def grow(potential: Potential, factor: float) -> None:
+    """Multiply the linear maps behind all convolutions."""
+    with torch.no_grad():
+        for layer in potential.layers:
+            layer.linear.weight.mul_(factor)
 
 
 def cluster() -> tuple[np.ndarray, np.ndarray]:

@@ -113,7 +113,7 @@ SYMMETRY = (
         *(contract(checks.reflection, "nequip_linear"), contract(checks.hidden_features, "nequip_linear")),
     ),
     replacement(
-        *("SiLU for odd scalars in the gate", gate, "torch", mutants.Instead(torch, tanh=torch.nn.functional.silu)),
+        *("SiLU for odd scalars in the gate", gate, "_ACTIVATION", {1: "silu", -1: "silu"}),
         *(oracle(oracles.gate_is_equivariant), oracle(oracles.gate_is_e3nn)),
     ),
 )

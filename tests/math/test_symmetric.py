@@ -48,6 +48,41 @@ def test_multiplicities_exhaust_the_symmetric_power(irreps, correlation):
     assert total == comb(m + correlation - 1, correlation)
 
 
+def multiplicity_by_characters(irreps, correlation, L, P) -> float:
+    """How often (L, P) occurs in the symmetric power, by the integral of characters over O(3).
+
+    n = ½ Σ_{g = R, −R} (1/π) ∫_0^π (1 − cos θ) χ_LP(g) χ_ν(g) dθ, with the symmetric power's character from the power sums
+    ν χ_ν(g) = Σ_{k=1}^ν χ_1(g^k) χ_{ν−k}(g) and χ_lp(±R_θ^k) = p^{[−, k odd]} sin((2l+1)kθ/2)/sin(kθ/2).
+    """
+    n = 2 * (correlation + 1) * (max(l for l, _ in irreps) + 1) + 2 * L + 3  # a trigonometric polynomial of lower order: the sum is exact
+    theta = 2 * np.pi * (np.arange(n) + 0.5) / n
+
+    def character(l, p, k, sign):
+        return (p if sign < 0 and k % 2 else 1) * (1 + 2 * sum(np.cos(m * k * theta) for m in range(1, l + 1)))
+
+    total = 0.0
+    for sign in (1, -1):
+        single = [None, *(sum(character(l, p, k, sign) for l, p in irreps) for k in range(1, correlation + 1))]
+        power = [np.ones_like(theta)]
+        for nu in range(1, correlation + 1):
+            power.append(sum(single[k] * power[nu - k] for k in range(1, nu + 1)) / nu)
+        total += 0.5 * ((1 - np.cos(theta)) * character(L, P, 1, sign) * power[correlation]).mean()
+    return total
+
+
+@pytest.mark.parametrize("irreps", [NATURAL[1], NATURAL[2], NATURAL[3], BOTH[1], BOTH[2], ((1, 1), (2, -1))], ids=str)
+@pytest.mark.parametrize("correlation", [1, 2, 3, 4])
+def test_the_size_of_the_basis_is_the_character_formulas(irreps, correlation):
+    """For every (L, P); the couplings themselves where they are few."""
+    for L in range(4):
+        for P in (1, -1):
+            expected = multiplicity_by_characters(irreps, correlation, L, P)
+            assert abs(expected - round(expected)) < 1e-9
+            assert symmetric_multiplicity(irreps, correlation, L, P) == round(expected)
+            if sum(2 * l + 1 for l, _ in irreps) ** correlation < 9000:
+                assert symmetric_coupling(irreps, correlation, L, P).n_eta == round(expected)
+
+
 @pytest.mark.parametrize(
     ("irreps", "correlation", "L", "P"),
     [

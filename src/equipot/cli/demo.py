@@ -27,7 +27,7 @@ data:
   validation: 30
   n_train: 100
   isolated_atoms: equipot:ethanol_isolated_atoms
-loss: {{energy: 1.0, forces: 10.0}}
+loss: {{energy: 1.0, forces: 10.0, schedule: [{{from_fraction: 0.6, energy: 30.0}}]}}
 train: {{{budget}, max_epochs: 100000, batch_size: 5, learning_rate: 0.01}}
 out: {out}
 """

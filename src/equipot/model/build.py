@@ -19,7 +19,7 @@ from equipot.nn.radial import DirectWeights, LinearWeights, PerceptronWeights, R
 from equipot.nn.readout import NoReadout, Readout, SumReadout
 from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, IdentitySkip, NoSelf, NoSkip, Residual, Selector, Unnormalised
 from equipot.nn.zbl import ZBL, NoPair
-from equipot.ops.plan import plan_convolution, plan_product
+from equipot.ops.plan import ConvolutionPlan, plan_convolution, plan_product
 from equipot.ops.registry import Ops
 from equipot.spec import LayerSpec, ModelSpec, NormaliserSpec, RadialWeightsSpec, density_irreps, reachable, update_irreps
 
@@ -89,10 +89,9 @@ def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irrep
     density = density_irreps(layer, features, update)
     plan = plan_convolution(features, layer.l_max, density)
     before, after = _normalisers(spec, layer.normaliser)
-    linear = IrrepsLinear(plan.irreps_out, density, ops) if layer.linear_density else nn.Identity()
+    mixed = plan.irreps_out
     if layer.radial.channels == "coupled":
-        plan = plan_convolution(spread_irreps(features), layer.l_max, density)
-        before, linear = Spread(before, features), SumChannels(plan, linear)
+        plan, before = plan_convolution(spread_irreps(features), layer.l_max, density), Spread(before, features)
     width = n_attributes(spec)
     return Layer(
         plan,
@@ -100,7 +99,7 @@ def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irrep
         up=IrrepsLinear(features, features, ops) if layer.linear_up else nn.Identity(),
         radial=_radial_weights(layer.radial, spec.radial_basis.n, plan.n_weights, len(spec.elements)),
         before=before,
-        linear=linear,
+        linear=_linear(layer, plan, mixed, density, ops),
         after=after,
         selector=Selector(ElementLinear(density, density, width, ops)) if layer.self_connection == "selector" else NoSelf(),
         product=_product(spec, layer, density, update, ops),
@@ -108,6 +107,12 @@ def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irrep
         nonlinearity=NONLINEARITIES[layer.nonlinearity](kept, even, ops),
         skip=NoSkip() if layer.skip == "none" else IdentitySkip(features, kept),
     )
+
+
+def _linear(layer: LayerSpec, plan: ConvolutionPlan, mixed: Irreps, density: Irreps, ops: Ops) -> nn.Module:
+    """The map behind the convolution, from `mixed`, the channels of all its paths."""
+    linear = IrrepsLinear(mixed, density, ops) if layer.linear_density else nn.Identity()
+    return SumChannels(plan, linear) if layer.radial.channels == "coupled" else linear
 
 
 def _normalisers(spec: ModelSpec, normaliser: NormaliserSpec) -> tuple[nn.Module, nn.Module]:

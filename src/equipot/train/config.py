@@ -138,6 +138,10 @@ class LeastSquaresConfig(Section):
     """strength of the ridge relative to the mean square of a column, or several to choose from; null: searched for; the validation set decides"""
     smoothness: NotNegative = 1.0
     """power of the degree of a factor in the smoothness prior"""
+    columns: Annotated[int, Field(gt=0)] | None = None
+    """solve for so many functions, those that say most about the training data; the others get the weight 0; null: all"""
+    tolerance: NotNegative = 0.02
+    """of the strengths whose validation error is within this part of the best, the strongest is taken"""
 
     @model_validator(mode="after")
     def _consistent(self) -> "LeastSquaresConfig":

@@ -46,7 +46,7 @@ loss:
   stress: 0.0          # of the stress; above 0 where the data have it
 """
 _GRADIENT = """\
-  # schedule: [{from_fraction: 0.8, energy: 10.0}]    # later weights
+  schedule: [{from_fraction: 0.6, energy: 30.0}]      # later weights: the forces shape the model first, then the energies settle
 train:
   max_time: "01:00:00"  # the learning rate anneals to the end of this, or of max_epochs
   max_epochs: 2000

@@ -37,6 +37,7 @@ from equipot.train.metrics import MetricsFile
 from equipot.train.module import NotFinite, TrainingModule
 from equipot.train.progress import EPOCHS, ShowProgress, clock
 from equipot.train.setup import Prepared, make_potential, prepare
+from equipot.train.steady import steady_memory
 
 log = logging.getLogger("equipot.train")
 
@@ -179,7 +180,8 @@ def _fit(
         log.info("this run was over already: raise train.max_time or train.max_epochs to go on")
         return
     try:
-        trainer.fit(module, datamodule=data)
+        with steady_memory():
+            trainer.fit(module, datamodule=data)
         log.info("trained for %s, %d updates%s", clock(module.clock.elapsed), module.updates, f" ({stop.reason})" if stop.reason else "")
     except NotFinite as error:
         files.write_best(module)

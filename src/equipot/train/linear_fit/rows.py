@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,8 +46,8 @@ def n_rows(dataset: DataSet, weights: Weights) -> int:
     return total
 
 
-def chunks(model: LinearModel, dataset: DataSet, weights: Weights, what: str) -> Iterator[Chunk]:
-    """The rows of a data set, some structures at a time so that a chunk takes little memory, with the progress shown.
+def chunks(model: LinearModel, dataset: DataSet, weights: Weights, what: str, columns: np.ndarray | None = None) -> Iterator[Chunk]:
+    """The rows of a data set, some structures at a time so that a chunk takes little memory, with the progress shown; all `columns` or those given.
 
     The weights are those of L = w_E ⟨ω (ΔE/N)²⟩ + w_F ⟨ω ΔF²⟩ + w_σ ⟨ω Δσ²⟩ over the whole set: w_q ω / n_q, n_q labels of the kind.
     """
@@ -56,6 +56,8 @@ def chunks(model: LinearModel, dataset: DataSet, weights: Weights, what: str) ->
     size = 0
     for graph, labels in _shown(list(zip(dataset.graphs, dataset.labels, strict=True)), what):
         part = _structure(model, graph, labels, weights, counts)
+        if columns is not None:
+            part = replace(part, x=part.x[:, columns])
         parts.append(part)
         size += part.x.nbytes
         if size >= CHUNK_BYTES:
@@ -104,6 +106,12 @@ def _structure(model: LinearModel, graph, labels, weights: Weights, counts: tupl
 
 def _joined(parts: list[Chunk]) -> Chunk:
     return Chunk(*(np.concatenate([getattr(part, name) for part in parts]) for name in Chunk.__dataclass_fields__))
+
+
+def signal(model: LinearModel, dataset: DataSet, weights: Weights, n: int) -> np.ndarray:
+    """Σ w X² of every column over n structures spread over the data set, (P,)."""
+    sample = dataset.subset(np.unique(np.linspace(0, len(dataset) - 1, min(n, len(dataset))).astype(int)))
+    return sum((chunk.weight @ chunk.x**2 for chunk in chunks(model, sample, weights, "choosing columns")), np.zeros(model.n_columns))
 
 
 def measures(chunks: list[tuple[Chunk, np.ndarray]]) -> dict[str, float]:
