@@ -3,7 +3,6 @@
 Three fused calls: forward, backward and double backward, each one pass over the features; activations are computed anew rather than kept.
 """
 
-import ctypes
 from typing import Any
 
 import torch
@@ -50,32 +49,36 @@ def _key_text(plan: GatePlan) -> str:
 
 
 def _forward_kernel(x: Tensor, key: str) -> Tensor:
-    call = native.gate_map(key)
-    y = x.new_empty(x.shape[0], call.y_dim)
-    _call("gate", call, x=x, y=y)
+    map_, n = native.gate_map(key), x.shape[0]
+    x = calls.array("gate", "x", x, (n, map_.x_dim), x.dtype)
+    y = x.new_empty(n, map_.y_dim)
+    _call("gate", map_, x, x, y)
     return y
 
 
 def _backward_kernel(g: Tensor, x: Tensor, key: str) -> Tensor:
-    gx = x.new_empty(x.shape)
-    _call("gate_backward", native.gate_map(key), g=g, x=x, gx=gx)
+    map_, n = native.gate_map(key), x.shape[0]
+    x = calls.array("gate", "x", x, (n, map_.x_dim), x.dtype)
+    g = calls.array("gate", "g", g, (n, map_.y_dim), x.dtype)
+    gx = torch.empty_like(x)
+    _call("gate_backward", map_, x, g, x, gx)
     return gx
 
 
 def _double_backward_kernel(u: Tensor, g: Tensor, x: Tensor, key: str, need: list[bool]) -> tuple[Tensor, Tensor]:
-    outputs = [like.new_empty(like.shape) if needed else None for like, needed in zip((g, x), need, strict=True)]
-    _call("gate_double_backward", native.gate_map(key), u=u, g=g, x=x, dg=outputs[0], dx=outputs[1])
+    map_, n = native.gate_map(key), x.shape[0]
+    x = calls.array("gate", "x", x, (n, map_.x_dim), x.dtype)
+    u = calls.array("gate", "u", u, (n, map_.x_dim), x.dtype)
+    g = calls.array("gate", "g", g, (n, map_.y_dim), x.dtype)
+    outputs = [torch.empty_like(like) if needed else None for like, needed in zip((g, x), need, strict=True)]
+    _call("gate_double_backward", map_, x, u, g, x, *outputs)
     return calls.filled(outputs, x)
 
 
-def _call(name: str, call: native.GateMap, **arrays: Tensor | None) -> None:
-    x = arrays["x"]
-    shapes = {"y": (x.shape[0], call.y_dim), "x": (x.shape[0], call.x_dim)}
-    shapes |= {"g": shapes["y"], "dg": shapes["y"], "u": shapes["x"], "gx": shapes["x"], "dx": shapes["x"]}
-    dense = [None if t is None else calls.array("gate", argument, t, shapes[argument], x.dtype) for argument, t in arrays.items()]
+def _call(name: str, map_: native.GateMap, x: Tensor, *arrays: Tensor | None) -> None:
     function = native.function(name, calls.SUFFIX[x.dtype])
-    pointers = [None if t is None else t.data_ptr() for t in dense]
-    native.check(function(ctypes.byref(call.struct), x.shape[0], torch.get_num_threads(), *pointers))
+    pointers = [None if t is None else t.data_ptr() for t in arrays]
+    native.check(function(map_.reference, x.shape[0], torch.get_num_threads(), *pointers))
 
 
 # ---- autograd rules, shared by the two ways in ----

@@ -4,7 +4,6 @@ L(x, w) is linear in each argument, so three fused calls are closed under differ
 atoms gw = G(x, g). The derivative of each is made of the other two.
 """
 
-import ctypes
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from equipot.math import Irreps
 from equipot.ops import calls, native
 from equipot.ops.passes import plain, wanted
 
+_NAME = "irreps_linear"
 _maps: dict[tuple[int, int], tuple[Irreps, Irreps, str]] = {}  # by ids: hashing irreps costs more than a small map
 
 
@@ -69,45 +69,48 @@ def _weights(x: Tensor, g: Tensor, species: Tensor | None, n_elements: int, key:
 
 
 def _linear_kernel(x: Tensor, w: Tensor, species: Tensor | None, key: str) -> Tensor:
-    call, n = native.linear_map(key), x.shape[0]
-    y = x.new_empty(n, call.y_dim)
-    _call("linear", call, n, x.dtype, species, x=(x, (n, call.x_dim)), w=(w, _weight_shape(call, w, species)), y=(y, y.shape))
+    map_, n = native.linear_map(key), x.shape[0]
+    x = calls.array(_NAME, "x", x, (n, map_.x_dim), x.dtype)
+    w = calls.array(_NAME, "w", w, _weight_shape(map_, species, w.shape[0]), x.dtype)
+    y = x.new_empty(n, map_.y_dim)
+    _call("linear", map_, n, species, w.shape[0], x, w, y)
     return y
 
 
 def _transposed_kernel(g: Tensor, w: Tensor, species: Tensor | None, key: str) -> Tensor:
-    call, n = native.linear_map(key), g.shape[0]
-    gx = g.new_empty(n, call.x_dim)
-    _call("linear_transposed", call, n, g.dtype, species, g=(g, (n, call.y_dim)), w=(w, _weight_shape(call, w, species)), gx=(gx, gx.shape))
+    map_, n = native.linear_map(key), g.shape[0]
+    g = calls.array(_NAME, "g", g, (n, map_.y_dim), g.dtype)
+    w = calls.array(_NAME, "w", w, _weight_shape(map_, species, w.shape[0]), g.dtype)
+    gx = g.new_empty(n, map_.x_dim)
+    _call("linear_transposed", map_, n, species, w.shape[0], g, w, gx)
     return gx
 
 
 def _weights_kernel(x: Tensor, g: Tensor, species: Tensor | None, n_elements: int, key: str) -> Tensor:
-    call, n = native.linear_map(key), x.shape[0]
-    gw = x.new_empty(*_shape(call, species, n_elements))
-    _call("linear_weights", call, n, x.dtype, species, x=(x, (n, call.x_dim)), g=(g, (n, call.y_dim)), gw=(gw, gw.shape))
+    map_, n = native.linear_map(key), x.shape[0]
+    x = calls.array(_NAME, "x", x, (n, map_.x_dim), x.dtype)
+    g = calls.array(_NAME, "g", g, (n, map_.y_dim), x.dtype)
+    gw = x.new_empty(_weight_shape(map_, species, n_elements))
+    _call("linear_weights", map_, n, species, n_elements, x, g, gw)
     return gw
 
 
-def _shape(call: native.LinearMap, species: Tensor | None, n_elements: int) -> tuple[int, ...]:
-    return (call.w_dim,) if species is None else (n_elements, call.w_dim)
-
-
-def _weight_shape(call: native.LinearMap, w: Tensor, species: Tensor | None) -> tuple[int, ...]:
-    return _shape(call, species, w.shape[0] if w.dim() == 2 else 1)
+def _weight_shape(map_: native.LinearMap, species: Tensor | None, n_elements: int) -> tuple[int, ...]:
+    return (map_.w_dim,) if species is None else (n_elements, map_.w_dim)
 
 
 def _call(
-    name: str, call: native.LinearMap, n_atoms: int, dtype: torch.dtype, species: Tensor | None, **arrays: tuple[Tensor, tuple]
+    name: str, map_: native.LinearMap, n_atoms: int, species: Tensor | None, n_elements: int, a: Tensor, b: Tensor, out: Tensor
 ) -> None:
-    dense = [calls.array("irreps_linear", argument, x, shape, dtype) for argument, (x, shape) in arrays.items()]
-    species = calls.species_array("irreps_linear", species, n_atoms)
-    weight = dense[-1] if name == "linear_weights" else dense[1]
-    n_elements = 1 if species is None else weight.shape[0]
-    pointers = [x.data_ptr() for x in dense]
-    function = native.function(name, calls.SUFFIX[dtype])
-    index = None if species is None else species.data_ptr()
-    native.check(function(ctypes.byref(call.struct), n_atoms, n_elements, index, torch.get_num_threads(), *pointers))
+    index = None
+    if species is None:
+        n_elements = 1
+    else:
+        species = calls.species_array(_NAME, species, n_atoms)
+        index = species.data_ptr()
+    function = native.function(name, calls.SUFFIX[out.dtype])
+    threads = torch.get_num_threads()
+    native.check(function(map_.reference, n_atoms, n_elements, index, threads, a.data_ptr(), b.data_ptr(), out.data_ptr()))
 
 
 # ---- autograd rules, shared by the two ways in ----
@@ -213,7 +216,7 @@ def _fake_transposed(g: Tensor, w: Tensor, species: Tensor | None, key: str) -> 
 
 
 def _fake_weights(x: Tensor, g: Tensor, species: Tensor | None, n_elements: int, key: str) -> Tensor:
-    return x.new_empty(*_shape(native.linear_map(key), species, n_elements))
+    return x.new_empty(_weight_shape(native.linear_map(key), species, n_elements))
 
 
 def _register_all() -> None:

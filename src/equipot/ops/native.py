@@ -65,6 +65,7 @@ class LinearMap:
         self.x_dim, self.y_dim, self.w_dim = x_dim, y_dim, sum(k_in * k_out for _, k_in, k_out, *_ in blocks)
         array = (LinearBlockStruct * len(blocks))(*(LinearBlockStruct(*block) for block in blocks))
         self.struct = LinearMapStruct(array, len(blocks), x_dim, y_dim)
+        self.reference = byref(self.struct)
 
 
 class GateBlockStruct(Structure):
@@ -88,6 +89,7 @@ class GateMap:
     def __init__(self, x_dim: int, y_dim: int, blocks: list[GateBlockStruct]):
         self.x_dim, self.y_dim = x_dim, y_dim
         self.struct = GateMapStruct((GateBlockStruct * len(blocks))(*blocks), len(blocks), x_dim, y_dim)
+        self.reference = byref(self.struct)
 
 
 class ProductEntryStruct(Structure):
