@@ -104,17 +104,16 @@ def _layers(found: dict[str, Any]) -> "Table":
     for name in _LAYER_COLUMNS:
         table.add_column(name, overflow="fold")
     for index, (layer, features) in enumerate(zip(found["spec"]["layers"], found["features"][1:], strict=True), start=1):
-        product, readout = layer["product"], layer["readout"]
         table.add_row(
             str(index),
             features,
             str(layer["l_max"]),
             _radial(layer["radial"]),
-            f"{layer['normaliser']['kind']} {layer['normaliser']['place']}",
-            "-" if product is None else f"ν = {product['correlation']}" + (", per element" if product["elements"] else ""),
+            _normaliser(layer["normaliser"]),
+            _product(layer),
             layer["self_connection"],
             layer["nonlinearity"] + ("" if layer["skip"] == "none" else f", {layer['skip']} skip"),
-            "-" if readout is None else "linear" if not readout["widths"] else f"{readout['activation']} {_widths(readout)}",
+            _readout(layer["readout"]),
             f"{found['parameters'].get(f'layer {index}', 0):,}",
         )
     return table
@@ -126,11 +125,32 @@ def _radial(radial: dict[str, Any]) -> str:
     return (f"mlp {_widths(radial)}" if radial["kind"] == "mlp" else radial["kind"]) + who + coupled
 
 
+def _normaliser(normaliser: dict[str, Any]) -> str:
+    return "none" if normaliser["kind"] == "none" else f"{normaliser['kind']} {normaliser['place']}"
+
+
+def _product(layer: dict[str, Any]) -> str:
+    product = layer["product"]
+    if product is None:
+        return "-"
+    kind = f", coupled, degrees {', '.join(f'{d:g}' for d in product['degrees'])}" if layer["channels"] == "coupled" else ""
+    return f"ν = {product['correlation']}{kind}" + (", per element" if product["elements"] else "")
+
+
+def _readout(readout: dict[str, Any] | None) -> str:
+    if readout is None:
+        return "-"
+    if readout.get("kind") == "sum":
+        return "sum"
+    return "linear" if not readout["widths"] else f"{readout['activation']} {_widths(readout)}"
+
+
 def _run(found: dict[str, Any]) -> list[Any]:
     import yaml
 
     last = found["last"]
-    state = "can be resumed" if found["resumable"] else "no checkpoint yet"
+    solved = found["config"].get("train", {}).get("fit") == "least-squares"
+    state = "can be resumed" if found["resumable"] else "solved by least squares" if solved else "no checkpoint yet"
     if found["stopped_on_not_finite"]:
         state = "stopped because the loss was not finite (nan_batch.json)"
     rows = {"state": state, "epochs": str(found["epochs"])} | {name: f"{value:g}" for name, value in last.items() if name != "epoch"}

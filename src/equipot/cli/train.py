@@ -75,7 +75,7 @@ def _pair(measures: dict[str, float], name: str) -> str:
     return f"{1000 * measures[f'{name}_mae']:.4g} / {1000 * measures[f'{name}_rmse']:.4g}"
 
 
-def preset(name: Annotated[str, typer.Argument(help="nequip, nequip_linear or botnet.")] = "nequip") -> None:
+def preset(name: Annotated[str, typer.Argument(help="nequip, nequip_linear, botnet, mace, ace or schnet_like.")] = "nequip") -> None:
     """Print a configuration that needs only data.train."""
     from equipot.train.preset_text import preset_config
 
