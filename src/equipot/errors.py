@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it on standard error and ends with exit status 2; Python callers can catch it.
     """
+
+
+class CannotExpressError(UserError):
+    """A model the asked-for engine cannot run, though it is a sound one: another engine can."""

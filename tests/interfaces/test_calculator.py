@@ -1,6 +1,7 @@
 """The ASE calculator: values, derivatives, reuse of the neighbour list, and what it refuses."""
 
 import copy
+import functools
 import pickle
 import subprocess
 import sys
@@ -18,7 +19,17 @@ from ase.phonons import Phonons
 from random_models import random_potential
 
 from equipot.ase import Calculator
+from equipot.engine.library import library
 from equipot.errors import UserError
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test of this file with either engine."""
+    if request.param == "native" and library() is None:
+        pytest.skip("the native engine was not built")
+    monkeypatch.setattr(sys.modules[__name__], "Calculator", functools.partial(Calculator, engine=request.param))
+    return request.param
 
 
 def test_forces_are_the_derivative_of_the_energy(model_file: Path, crystal: Atoms) -> None:
@@ -212,7 +223,6 @@ def test_no_atoms(model_file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "native"}, "'native' is not available"),
         ({"engine": "gpu"}, "'gpu' is not known"),
         ({"dtype": "float16"}, "float32 or float64"),
         ({"skin": -1.0}, "skin"),
@@ -234,7 +244,7 @@ def test_bad_files(tmp_path: Path, model_file: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(model_file: Path) -> None:
-    with pytest.raises(UserError, match="cuda"):
+    with pytest.raises(UserError, match="cuda"):  # the native engine has none, torch finds none
         Calculator(model_file, device="cuda")
 
 

@@ -210,7 +210,7 @@ def test_results_that_are_not_finite_end_the_run_with_its_step(model_file: Path,
 
     monkeypatch.setattr(TorchEngine, "evaluate", broken)
     with pytest.raises(UserError, match="blown up at step 8: .*not finite"):
-        run_md(model_file, ethanol, tmp_path / "a.xyz", MDSettings(steps=50, interval=1))
+        run_md(model_file, ethanol, tmp_path / "a.xyz", MDSettings(steps=50, interval=1), engine="torch")
     assert len(read(tmp_path / "a.xyz", ":")) == 8
 
 

@@ -40,35 +40,41 @@ class NativeModel:
     """
 
     def __init__(self, model: str | Path | bytes, dtype: str | None = None, n_threads: int = 1) -> None:
-        self._handle = c_void_p()
         self._lib = require_library()
-        if dtype is not None and dtype not in _BYTES:
+        self._handle = c_void_p()
+        if dtype not in (None, *_BYTES):
             raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
-        self._open(model, _BYTES[dtype or "float32"])
+        self._where = "the exported model" if isinstance(model, bytes) else str(model)
+        self._content = model if isinstance(model, bytes) else _read(Path(model))
+        self._open(dtype or "float32")
         self.header: dict[str, Any] = json.loads(self._lib.eq_header(self._handle))
         if dtype is None and self.header.get("dtype") == "float64":
-            self._lib.eq_close(self._handle)
-            self._open(model, _BYTES["float64"])
+            self._close()
+            self._open("float64")
         self.dtype = "float64" if self._lib.eq_precision(self._handle) == 8 else "float32"
-        self.elements = tuple(self._lib.eq_elements(self._handle)[: self._lib.eq_n_elements(self._handle)])
+        self.elements: tuple[int, ...] = tuple(self._lib.eq_elements(self._handle)[: self._lib.eq_n_elements(self._handle)])
         self.cutoff: float = self._lib.eq_cutoff(self._handle)
         self.n_layers: int = self._lib.eq_n_layers(self._handle)
-        self.n_threads = 0
+        self.n_threads = 1
         self.set_threads(n_threads)
 
-    def _open(self, model: str | Path | bytes, precision: int) -> None:
+    def _open(self, dtype: str) -> None:
         message = create_string_buffer(300)
-        if isinstance(model, bytes):
-            status = self._lib.eq_open_memory(model, len(model), precision, byref(self._handle), message, len(message))
-        else:
-            status = self._lib.eq_open(str(model).encode(), precision, byref(self._handle), message, len(message))
+        content = self._content
+        status = self._lib.eq_open_memory(content, len(content), _BYTES[dtype], byref(self._handle), message, len(message))
         if status:
-            where = "the exported model" if isinstance(model, bytes) else str(model)
-            raise UserError(f"{where}: {message.value.decode(errors='replace')}")
+            raise UserError(f"{self._where}: {message.value.decode(errors='replace')}")
+
+    def _close(self) -> None:
+        self._lib.eq_close(self._handle)
+        self._handle = c_void_p()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
-            self._lib.eq_close(self._handle)
+            self._close()
+
+    def __reduce__(self) -> tuple:
+        return NativeModel, (self._content, self.dtype, self.n_threads)
 
     def set_threads(self, n_threads: int) -> None:
         """Threads inside a call; results do not depend on it."""
@@ -155,6 +161,12 @@ class NativeModel:
     def _check(self, status: int) -> None:
         if status:
             raise UserError(f"native engine: {self._lib.eq_error(self._handle).decode()}")
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"{path}: no such model file")
+    return path.read_bytes()
 
 
 def _array(value: ArrayLike, dtype: type) -> np.ndarray:

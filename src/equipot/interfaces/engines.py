@@ -1,15 +1,20 @@
 """What computes energies and forces for a calculator: the engine. Everything above it is independent of torch."""
 
+import logging
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from equipot.errors import UserError
+from equipot.engine.file import SUFFIX
+from equipot.engine.library import library
+from equipot.errors import CannotExpressError, UserError
 
 if TYPE_CHECKING:
     from equipot.model import Potential
 
+log = logging.getLogger("equipot")
 ENGINES = ("auto", "torch", "native")
 
 
@@ -37,15 +42,45 @@ class Engine(Protocol):
 def open_engine(
     model: "str | Path | Potential", engine: str = "auto", dtype: str | None = None, device: str = "cpu", skin: float = 1.0
 ) -> Engine:
-    """The engine for a model file or a potential.
+    """The engine for a model file, an exported model (.eqn) or a potential.
 
-    engine: "torch", "native" or "auto" for the best there is; dtype "float32", "float64" or None for the one of the file; skin in Å.
+    engine: "torch", "native" or "auto": on a CPU the native one where it was built and can express the model, else torch; that is said once.
+    dtype "float32", "float64" or None for the one of the file; skin in Å.
     Raises UserError for an engine, dtype or device that is not there and for a file that is not a model.
     """
     if engine not in ENGINES:
         raise UserError(f"engine {engine!r} is not known: one of {', '.join(ENGINES)}")
-    if engine == "native":
-        raise UserError("engine 'native' is not available in this version: use engine='torch' or leave it out")
+    if dtype not in (None, "float32", "float64"):
+        raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
+    exported = isinstance(model, str | Path) and Path(model).suffix == SUFFIX
+    if exported and engine == "torch":
+        raise UserError(f"{model}: an exported model runs without torch only: use engine='native', or the model it was exported from")
+    native = exported or engine == "native"
+    if engine == "auto" and not native and _is_cpu(model, device):
+        native = library() is not None
+        if not native:
+            _say_once("running with torch: the native engine was not built; install a C++ compiler and reinstall equipot")
+    if native:
+        if not _is_cpu(model, device):
+            raise UserError(f"the native engine runs on the CPU, not on {device}: use engine='torch' there")
+        from equipot.interfaces.native_engine import NativeEngine
+
+        try:
+            return NativeEngine.open(model, dtype, skin)
+        except CannotExpressError as error:
+            if engine == "native":
+                raise
+            _say_once(f"running with torch: {error}")
     from equipot.interfaces.torch_engine import TorchEngine
 
     return TorchEngine.open(model, dtype, device, skin)
+
+
+def _is_cpu(model: "str | Path | Potential", device: str) -> bool:
+    own = device if isinstance(model, str | Path) else str(model.e0.device)
+    return own.split(":")[0] == "cpu" and device.split(":")[0] == "cpu"
+
+
+@cache
+def _say_once(message: str) -> None:
+    log.warning("%s", message)

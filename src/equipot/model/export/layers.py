@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from equipot.conventions import SECOND_MOMENT
-from equipot.errors import UserError
+from equipot.errors import CannotExpressError, UserError
 from equipot.math import Irreps
 from equipot.nn.gate import Gate
 from equipot.nn.layer import Layer, NoProduct
@@ -17,7 +17,7 @@ from equipot.nn.linear import ElementLinear, IrrepsLinear
 from equipot.nn.perceptron import Perceptron
 from equipot.nn.product import SymmetricProduct
 from equipot.nn.readout import NoReadout, Readout, SumReadout
-from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, Residual, Selector, Unnormalised
+from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, NoSkip, Residual, Selector, Unnormalised
 from equipot.ops.plan import ProductPlan
 
 Tensors = dict[str, np.ndarray]
@@ -35,7 +35,7 @@ class Linear:
     def of(cls, module: nn.Module, attributes: np.ndarray | None) -> "Linear":
         """From a linear module, its factors folded in."""
         if not isinstance(module, IrrepsLinear | ElementLinear):
-            raise UserError(f"the native engine does not know a linear map of type {type(module).__name__}")
+            raise CannotExpressError(f"the native engine does not know a linear map of type {type(module).__name__}")
         weight = (module.weight * module._scale).detach().numpy()
         if isinstance(module, ElementLinear):
             return cls(module.irreps_in, module.irreps_out, weight if attributes is None else attributes @ weight)
@@ -95,13 +95,13 @@ def layer_tensors(layer: Layer, features: Irreps, kept: Irreps, attributes: np.n
     if isinstance(layer.selector, Selector):
         linear = linear.then(Linear.of(layer.selector.linear, attributes))
     elif not isinstance(layer.selector, NoSelf):
-        raise UserError(f"the native engine does not know a selector of type {type(layer.selector).__name__}")
+        raise CannotExpressError(f"the native engine does not know a selector of type {type(layer.selector).__name__}")
     found: Tensors = {f"{name}.paths": _table(paths, 8), f"{name}.scale": _factors(layer.before, n_elements, "before")}
     found |= linear.tensors(f"{name}.linear")
     if isinstance(layer.up, IrrepsLinear):
         found |= Linear.of(layer.up, attributes).tensors(f"{name}.up")
     elif not isinstance(layer.up, nn.Identity):
-        raise UserError(f"the native engine does not know a linear up of type {type(layer.up).__name__}")
+        raise CannotExpressError(f"the native engine does not know a linear up of type {type(layer.up).__name__}")
     update = density
     if isinstance(layer.product, SymmetricProduct):
         update = layer.product.linear.irreps_out
@@ -109,9 +109,11 @@ def layer_tensors(layer: Layer, features: Irreps, kept: Irreps, attributes: np.n
             f"{name}.product.linear"
         )
     elif not isinstance(layer.product, NoProduct):
-        raise UserError(f"the native engine does not know a product of type {type(layer.product).__name__}")
+        raise CannotExpressError(f"the native engine does not know a product of type {type(layer.product).__name__}")
     found |= _self_tensors(layer.self_connection, attributes, f"{name}.self")
     found |= _gate_tensors(layer.nonlinearity, f"{name}.gate")
+    if not isinstance(layer.skip, NoSkip):
+        raise CannotExpressError(f"the native engine does not know a skip of type {type(layer.skip).__name__}")
     dims = (
         features.dim,
         plan.irreps_out.dim,
@@ -134,8 +136,10 @@ def readout_tensors(readout: nn.Module, name: str) -> Tensors:
         start, n = readout.block.start, readout.block.mul
         return {f"{name}.info": np.array([start, 1, 0], dtype=np.int64), f"{name}.weight0": np.ones((n, 1)), f"{name}.bias0": np.zeros(1)}
     if not isinstance(readout, Readout):
-        raise UserError(f"the native engine does not know a readout of type {type(readout).__name__}")
+        raise CannotExpressError(f"the native engine does not know a readout of type {type(readout).__name__}")
     mlp: Perceptron = readout.mlp
+    if mlp.activation not in ACTIVATION_CODES:
+        raise CannotExpressError(f"the native engine does not know the activation {mlp.activation} of a readout")
     found = {f"{name}.info": np.array([readout.block.start, len(mlp.weights), ACTIVATION_CODES[mlp.activation]], dtype=np.int64)}
     for i, (weight, scale) in enumerate(zip(mlp.weights, mlp.scales, strict=True)):
         found[f"{name}.weight{i}"] = weight.detach().numpy() * (scale * (mlp.gain if i else 1.0))
@@ -149,7 +153,7 @@ def _factors(module: nn.Module, n_elements: int, place: str) -> np.ndarray:
         return module._inverse.double().numpy()
     if isinstance(module, Unnormalised) or (isinstance(module, DivideByDensity) and place == "after"):
         return np.ones(n_elements)
-    raise UserError(f"the native engine does not know a normaliser {place} the linear map of type {type(module).__name__}")
+    raise CannotExpressError(f"the native engine does not know a normaliser {place} the linear map of type {type(module).__name__}")
 
 
 def _product_tensors(product: SymmetricProduct, name: str) -> Tensors:
@@ -190,7 +194,7 @@ def _self_tensors(module: nn.Module, attributes: np.ndarray | None, name: str) -
         return {}
     if isinstance(module, Residual | ElementResidual):
         return Linear.of(module.linear, attributes).tensors(name)
-    raise UserError(f"the native engine does not know a self-connection of type {type(module).__name__}")
+    raise CannotExpressError(f"the native engine does not know a self-connection of type {type(module).__name__}")
 
 
 def _gate_tensors(gate: nn.Module, name: str) -> Tensors:
@@ -198,7 +202,7 @@ def _gate_tensors(gate: nn.Module, name: str) -> Tensors:
     if isinstance(gate, nn.Identity):
         return {}
     if not isinstance(gate, Gate):
-        raise UserError(f"the native engine does not know a nonlinearity of type {type(gate).__name__}")
+        raise CannotExpressError(f"the native engine does not know a nonlinearity of type {type(gate).__name__}")
     acts = {1: "silu", -1: "tanh"}
     scalars, scalar_factors = [], []
     for out in gate.irreps.scalars:

@@ -7,7 +7,7 @@ import torch
 
 from equipot import __version__
 from equipot.engine.file import FILE_VERSION, to_bytes
-from equipot.errors import UserError
+from equipot.errors import CannotExpressError, UserError
 from equipot.model.export.layers import HIGHEST_CORRELATION, layer_tensors, readout_tensors
 from equipot.model.export.radial import tabulate
 from equipot.model.potential import Potential
@@ -28,7 +28,7 @@ def native_bytes(potential: Potential, accuracy: float = DEFAULT_ACCURACY, prove
         raise UserError(f"accuracy {accuracy} must lie between 0 and 1")
     for index, layer in enumerate(potential.spec.layers):
         if layer.product is not None and layer.product.correlation > HIGHEST_CORRELATION:
-            raise UserError(
+            raise CannotExpressError(
                 f"layer {index + 1} has correlation {layer.product.correlation}: the native engine has products of up to {HIGHEST_CORRELATION} "
                 "factors; run this model with torch"
             )
@@ -96,5 +96,5 @@ def _whole(model: Potential) -> dict[str, np.ndarray]:
             "zbl.info": np.array([pair.p, int(pair.scaled)], dtype=np.int64),
         }
     elif not isinstance(model.pair, NoPair):
-        raise UserError(f"the native engine does not know a pair term of type {type(model.pair).__name__}")
+        raise CannotExpressError(f"the native engine does not know a pair term of type {type(model.pair).__name__}")
     return found

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from equipot.errors import UserError
+from equipot.errors import CannotExpressError
 from equipot.model.potential import Potential
 from equipot.nn.radial import DirectWeights, LinearWeights, PerceptronWeights, TableWeights
 from equipot.nn.slots import DivideByDensity
@@ -57,7 +57,7 @@ def tabulate(potential: Potential, index: int, accuracy: float) -> RadialTables:
             found.append(_table(functions, cutoff, accuracy))
         except _TooManyError:
             radial = potential.spec.layers[index].radial
-            raise UserError(
+            raise CannotExpressError(
                 f"layer {index + 1}: its radial functions ({radial.kind}, activation {radial.activation}) take more than {MOST} knots for a "
                 f"relative error of {accuracy:.1e}: give a larger --accuracy"
             ) from None
@@ -131,7 +131,7 @@ def _different_pairs(potential: Potential, index: int) -> tuple[list[tuple[int, 
     """A pair of elements (centre, neighbour) for each different table, which table each pair has, and the tables' cutoffs."""
     spec, basis, radial = potential.spec, potential.basis, potential.layers[index].radial
     if not isinstance(radial, LinearWeights | DirectWeights | TableWeights | PerceptronWeights):
-        raise UserError(f"layer {index + 1}: the native engine does not know radial weights of type {type(radial).__name__}")
+        raise CannotExpressError(f"layer {index + 1}: the native engine does not know radial weights of type {type(radial).__name__}")
     n = len(spec.elements)
     by_sender = isinstance(radial, TableWeights) or (isinstance(radial, PerceptronWeights) and radial.elements != "none")
     by_receiver = by_sender and (radial.both if isinstance(radial, TableWeights) else radial.elements == "both")
