@@ -18,9 +18,10 @@ SECOND_MOMENT = {
     "relu": 1.4163393446331365,
     "gelu": 1.5360642850770578,
     "mish": 1.4891609082630326,
+    "ssp": 1.8755962561350412,
     "identity": 1.0,
 }
-"""Factor c with ⟨(c·act(x))²⟩ = 1 for x ~ N(0, 1): e3nn's sampled values, so that its models keep their numbers."""
+"""Factor c with ⟨(c·act(x))²⟩ = 1 for x ~ N(0, 1): e3nn's sampled values, so that its models keep their numbers; of ssp the exact one."""
 
 SCHEMA_VERSION = 1
 """Version of the model file's header."""

@@ -13,7 +13,7 @@ from equipot.math import Irreps
 from equipot.math.symmetric import symmetric_multiplicity
 
 _strict = ConfigDict(extra="forbid")
-Activation = Literal["silu", "tanh", "abs", "relu", "gelu", "mish", "identity"]
+Activation = Literal["silu", "tanh", "abs", "relu", "gelu", "mish", "ssp", "identity"]
 PerElement = float | tuple[float, ...]
 
 
@@ -168,7 +168,8 @@ class ModelSpec:
     """A point of the design space. `elements` are atomic numbers, ascending; empty until the data are known.
 
     `cutoff` r_c in Å; `pair_cutoff` (rows: the centre's element, columns: the neighbour's), none above it, for a shorter one by pair: the radial
-    functions of such a pair are those of r · r_c / pair_cutoff.
+    functions of such a pair are those of r · r_c / pair_cutoff. `initialisation` of the linear maps of features: "e3nn", weights of unit variance
+    and 1/√fan-in in the forward pass, or "plain", 1/√fan-in in the starting weights: the same start, another course of training.
     """
 
     cutoff: float = Field(gt=0)
@@ -180,6 +181,7 @@ class ModelSpec:
     embedding: EmbeddingSpec = EmbeddingSpec()
     energy: EnergySpec = EnergySpec()
     isolated_atom: Literal["exact", "free"] = "exact"
+    initialisation: Literal["e3nn", "plain"] = "e3nn"
     preset: str = ""
 
     @model_validator(mode="after")

@@ -160,6 +160,15 @@ def _self_connection(kind: str, features: Irreps, update: Irreps, width: int, op
     return NoSelf()
 
 
+def start_plainly(model: nn.Module) -> None:
+    """The fan-in of every linear map of features out of the forward pass and into its weights."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, IrrepsLinear | ElementLinear):
+                module.weight.mul_(module._scale)
+                module._scale.fill_(1.0)
+
+
 def build_readout(layer: LayerSpec, features: Irreps) -> nn.Module:
     """The layer's readout, or the one that adds nothing."""
     if layer.readout is None:

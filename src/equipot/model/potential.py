@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from equipot.data.graph import Graph
-from equipot.model.build import build_basis, build_layer, build_pair, build_readout, embedding_table, per_element
+from equipot.model.build import build_basis, build_layer, build_pair, build_readout, embedding_table, per_element, start_plainly
 from equipot.ops import geometry
 from equipot.ops.plan import Edges
 from equipot.ops.registry import select
@@ -48,6 +48,8 @@ class Potential(nn.Module):
             pairs = list(zip(spec.layers, features[:-1], features[1:], strict=True))
             self.layers = nn.ModuleList(build_layer(spec, layer, old, new, self.ops) for layer, old, new in pairs)
             self.readouts = nn.ModuleList(build_readout(layer, new) for layer, _, new in pairs)
+        if spec.initialisation == "plain":
+            start_plainly(self)
         energy = spec.energy
         self.register_buffer("e0", per_element(_known(energy.e0, "e0"), n, "energy.e0"))
         self._per_element_value("scale", _known(energy.scale, "scale"), energy.train_scale)

@@ -17,6 +17,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "gelu": torch.nn.functional.gelu,
     "mish": torch.nn.functional.mish,
+    "ssp": lambda x: torch.nn.functional.softplus(x) - math.log(2.0),
     "identity": lambda x: x,
 }
 

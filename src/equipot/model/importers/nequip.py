@@ -42,7 +42,7 @@ _KINDS = {
     "pair_potential": "ZBL",
     "total_energy_sum": "AtomwiseReduce",
 }
-_ACTIVATIONS = {"SiLU": "silu", "Tanh": "tanh", "GELU": "gelu", "Mish": "mish", "Identity": "identity"}
+_ACTIVATIONS = {"SiLU": "silu", "Tanh": "tanh", "GELU": "gelu", "Mish": "mish", "ShiftedSoftplus": "ssp", "Identity": "identity"}
 # e3nn's own constants and what is computed from hyper-parameters: not parameters
 _CONSTANTS = re.compile(r"(_w3j_\w*|output_mask|_empty|norm_const|alpha|pair_potential\.atomic_numbers|pair_potential\._qqr2exesquare)$")
 
