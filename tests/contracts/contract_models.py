@@ -87,9 +87,9 @@ def _points() -> dict[str, ModelSpec]:
         "cutoffs by pair": replace(linear, elements=ELEMENTS, pair_cutoff=((2.6, 3.0), (3.2, CUTOFF))),
         "mace": mace(n_layers=2, correlation=3, **L2),
         "mace order 4, shared": changed(mace(n_layers=1, **{**SMALL, "l_max": 1}), {"product": ProductSpec(correlation=4, elements=False)}),
-        "ace": ace(cutoff=CUTOFF, l_max=2, n_radial=3, degrees=(3, 5, 6)),
+        "ace": ace(cutoff=CUTOFF, l_max=2, n_radial=3, degrees=(3, 5, 7)),
         "ace order 4, shared, chebyshev": ace(
-            cutoff=CUTOFF, correlation=4, l_max=2, n_radial=2, degrees=(2, 4, 5, 7), basis="chebyshev", transform="agnesi", elements=False
+            cutoff=CUTOFF, correlation=4, l_max=2, n_radial=2, degrees=(2, 4, 7, 8), basis="chebyshev", transform="agnesi", elements=False
         ),
         "schnet_like": schnet_like(n_layers=2, **SMALL),
     }

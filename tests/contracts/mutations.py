@@ -20,7 +20,7 @@ from equipot.math import coupling
 from equipot.model import Potential, build, derivatives, file, potential
 from equipot.model.importers import import_bundle, read_bundle
 from equipot.model.importers.verify import TOLERANCES, deviations
-from equipot.nn import gate, layer, linear, perceptron, product, radial, readout, slots, zbl
+from equipot.nn import coupled, gate, layer, linear, perceptron, product, radial, readout, slots, zbl
 from equipot.ops import geometry, reference
 
 BUNDLES = Path(__file__).parents[1] / "model" / "bundles"
@@ -180,6 +180,10 @@ SLOTS = (
     replacement("residual dropped", slots.ElementResidual, "forward", mutants.message_alone, BOTNET, NEQUIP, MACE),
     replacement("selector dropped", slots.Selector, "forward", mutants.message_alone, BOTNET, MACE),
     mutation("products without their highest order", reference, "_product_term", mutants.no_third_order, MACE),
+    mutation(
+        *("components of coupled factors reversed", coupled.CoupledProduct, "labels", mutants.of_result(lambda found: [a.flip(2) for a in found])),
+        contract(checks.rotation, "ace"),
+    ),
     mutation("the first element's product weights for all", product.SymmetricProduct, "forward", mutants.first_element, MACE, DENSITY),
     replacement(
         *("envelope left out", geometry, "polynomial_envelope", lambda r, cutoff, p: (r < cutoff).to(r.dtype)),

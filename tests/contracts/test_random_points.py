@@ -1,5 +1,6 @@
 """Contracts at random points of the design space: small models whose axes are drawn independently."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -21,6 +22,7 @@ from contract_models import CUTOFF, potential_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from equipot.presets import ace
 from equipot.spec import (
     EmbeddingSpec,
     LayerSpec,
@@ -110,6 +112,27 @@ def specs(draw) -> ModelSpec:
     )
 
 
+@st.composite
+def coupled_specs(draw) -> ModelSpec:
+    """One layer of coupled channels: linear ACE, or a nonlinear function of several invariants."""
+    correlation = draw(st.integers(1, 4))
+    spec = ace(
+        CUTOFF,
+        correlation,
+        l_max=draw(st.integers(0, 2)),
+        n_radial=draw(st.integers(1, 3)),
+        degrees=tuple(nu + draw(st.integers(0, 3)) for nu in range(1, correlation + 1)),
+        angular_weight=draw(st.sampled_from([0.5, 1.0])),
+        basis=draw(st.sampled_from(["bessel", "chebyshev"])),
+        transform=draw(st.sampled_from(["none", "agnesi"])),
+        elements=draw(st.booleans()),
+    )
+    changes = draw(
+        st.sampled_from([{}, {}, {"irreps": "3x0e", "nonlinearity": "gate"}, {"irreps": "3x0e", "readout": ReadoutSpec(widths=(3,))}])
+    )
+    return replace(spec, layers=(replace(spec.layers[0], **changes),))
+
+
 GROUPS = {
     "symmetry": (10, (rotation, reflection, hidden_features)),
     "structure": (8, (permutation, wrapping, supercell, batch_is_single)),
@@ -123,7 +146,7 @@ def test_random_points(group):
     n, checks = GROUPS[group]
 
     @settings(max_examples=n, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-    @given(spec=specs(), seed=st.integers(0, 3))
+    @given(spec=st.one_of(specs(), specs(), coupled_specs()), seed=st.integers(0, 3))
     def obeys(spec: ModelSpec, seed: int) -> None:
         potential = potential_of(spec, seed=seed)
         for check in checks:

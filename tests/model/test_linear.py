@@ -14,7 +14,7 @@ from equipot.presets import ace, botnet, mace, nequip
 from equipot.spec import ModelSpec, NormaliserSpec, PairSpec, ReadoutSpec, nonlinear_because
 
 CUTOFF, ELEMENTS = 3.4, (1, 8)
-SPEC = ace(CUTOFF, correlation=4, l_max=2, n_radial=3, degrees=(3, 5, 6, 6))
+SPEC = ace(CUTOFF, correlation=4, l_max=2, n_radial=3, degrees=(3, 5, 7, 8))
 
 
 def potential(spec: ModelSpec = SPEC, seed: int = 1) -> Potential:

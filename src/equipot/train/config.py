@@ -136,7 +136,7 @@ class LeastSquaresConfig(Section):
     """ridge with a smoothness prior, or automatic relevance determination, for up to 1,500 columns"""
     regularisation: Positive | list[Positive] | None = None
     """strength of the ridge relative to the mean square of a column, or several to choose from; null: searched for; the validation set decides"""
-    smoothness: NotNegative = 1.0
+    smoothness: NotNegative = 2.0
     """power of the degree of a factor in the smoothness prior"""
     columns: Annotated[int, Field(gt=0)] | None = None
     """solve for so many functions, those that say most about the training data; the others get the weight 0; null: all"""

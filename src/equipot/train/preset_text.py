@@ -61,7 +61,8 @@ train:
   least_squares:
     solver: ridge      # ridge | ard, for up to 1,500 functions
     regularisation: null  # null: searched for on the validation set
-    smoothness: 1.0    # power of the degree in the smoothness prior
+    columns: null      # solve for so many functions, those that say most about the data; null: all
+    smoothness: 2.0    # power of the degree in the smoothness prior
   dtype: float64
   seed: 0              # of the split
 """
