@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from equipot.train.config import RunConfig
     from equipot.train.evaluation import Evaluation
 
 CONFIG = typer.Argument(help="A YAML configuration, or the folder of a run.", show_default=False)
@@ -28,12 +29,16 @@ def train(
     overrides: Annotated[list[str] | None, OVERRIDES] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the folder stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in the folder.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Only show where the time of an update goes; nothing is written.")] = False,
 ) -> None:
     """Train a potential. The run's folder holds the model, the metrics and the state."""
     from equipot.train.config_file import read_config
 
     file = config / "config.yaml" if config.is_dir() else config
     settings = read_config(file, overrides or [])
+
+    if profile:
+        return _show_profile(settings)
 
     from equipot.train.callbacks import Interrupted  # slow to import: a mistake in the configuration is told before
     from equipot.train.run import train as run
@@ -49,6 +54,29 @@ def train(
 
         Console().print(evaluation_table(result.evaluations))
     typer.echo(f"{result.folder / 'best.equipot'}")
+
+
+def _show_profile(settings: "RunConfig") -> None:
+    import torch
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from equipot.train.profile import profile_updates
+
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    found = profile_updates(settings)
+    threads = torch.get_num_threads()
+    typer.echo(f"one update: {found.update_ms:.1f} ms, and {found.batch_ms:.1f} ms to put its batch together, on {threads} threads")
+    table = Table(box=SIMPLE)
+    table.add_column("part")
+    table.add_column("ms", justify="right")
+    table.add_column("share", justify="right")
+    for part, share in found.shares.items():
+        table.add_row(part, f"{share * found.update_ms:.1f}", f"{100 * share:.0f} %")
+    Console().print(table)
+    typer.echo(f"{found.n_operations:.0f} operations per update; traced, each small one costs more: their share is an upper bound")
 
 
 COLUMNS = (("energy", "energy\nmeV"), ("energy_per_atom", "energy\nmeV/atom"), ("forces", "forces\nmeV/Å"), ("stress", "stress\nmeV/Å³"))

@@ -33,7 +33,7 @@ def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: Convol
     if torch.compiler.is_compiling():
         return torch.ops.equipot.edge_convolution(h, y, w, *indices, native.plan_key(plan))
     if plain(h, y, w):
-        return _Forward.apply(h, y, w, *indices, _key(plan))
+        return _Convolution.apply(h, y, w, *indices, _key(plan))
     return torch.ops.equipot.edge_convolution(h, y, w, *indices, _key(plan))
 
 
@@ -147,7 +147,7 @@ def _backward(g, h, y, w, *indices_and_plan: Any, need: list[bool]) -> tuple[Ten
     if plain(g, h, y, w):
         if not torch.is_grad_enabled():
             return _backward_kernel(g, h, y, w, *indices_and_plan, need)
-        return _Backward.apply(g, h, y, w, *indices_and_plan, need)
+        return _ConvolutionGradient.apply(g, h, y, w, *indices_and_plan, need)
     return torch.ops.equipot.edge_convolution_backward(g, h, y, w, *indices_and_plan, need)
 
 
@@ -155,7 +155,7 @@ def _double_backward(*args: Any, need: list[bool]) -> tuple[Tensor, ...]:
     if plain(*args[:7]):
         if not torch.is_grad_enabled():
             return _double_backward_kernel(*args, need)
-        return _DoubleBackward.apply(*args, need)
+        return _ConvolutionSecond.apply(*args, need)
     return torch.ops.equipot.edge_convolution_double_backward(*args, need)
 
 
@@ -202,7 +202,7 @@ def _setup_double_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
     pass
 
 
-class _Forward(Function):
+class _Convolution(Function):
     """`edge_convolution` of eager code."""
 
     @staticmethod
@@ -213,7 +213,7 @@ class _Forward(Function):
     backward = staticmethod(_forward_rule)
 
 
-class _Backward(Function):
+class _ConvolutionGradient(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
         _setup_backward(ctx, inputs, ())
@@ -222,7 +222,7 @@ class _Backward(Function):
     backward = staticmethod(_backward_rule)
 
 
-class _DoubleBackward(Function):
+class _ConvolutionSecond(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
         return _double_backward_kernel(*inputs)

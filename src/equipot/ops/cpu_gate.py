@@ -27,7 +27,7 @@ def gate(x: Tensor, plan: GatePlan) -> Tensor:
     key = _key(plan)
     if not plain(x):
         return torch.ops.equipot.gate(x, key)
-    return _Forward.apply(x, key) if torch.is_grad_enabled() else _forward_kernel(x, key)
+    return _Gate.apply(x, key) if torch.is_grad_enabled() else _forward_kernel(x, key)
 
 
 def _key(plan: GatePlan) -> str:
@@ -87,14 +87,14 @@ def _call(name: str, map_: native.GateMap, x: Tensor, *arrays: Tensor | None) ->
 def _backward(g: Tensor, x: Tensor, key: str) -> Tensor:
     if not plain(g, x):
         return torch.ops.equipot.gate_backward(g, x, key)
-    return _Backward.apply(g, x, key) if torch.is_grad_enabled() else _backward_kernel(g, x, key)
+    return _GateGradient.apply(g, x, key) if torch.is_grad_enabled() else _backward_kernel(g, x, key)
 
 
 def _double_backward(u: Tensor, g: Tensor, x: Tensor, key: str, need: list[bool]) -> tuple[Tensor, Tensor]:
     if not plain(u, g, x):
         return torch.ops.equipot.gate_double_backward(u, g, x, key, need)
     if torch.is_grad_enabled():
-        return _DoubleBackward.apply(u, g, x, key, need)
+        return _GateSecond.apply(u, g, x, key, need)
     return _double_backward_kernel(u, g, x, key, need)
 
 
@@ -126,7 +126,7 @@ def _setup_double_backward(ctx: Any, inputs: tuple, output: Any) -> None:
     pass
 
 
-class _Forward(Function):
+class _Gate(Function):
     """`gate` of eager code."""
 
     @staticmethod
@@ -137,7 +137,7 @@ class _Forward(Function):
     backward = staticmethod(_forward_rule)
 
 
-class _Backward(Function):
+class _GateGradient(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         _setup(ctx, inputs, None)
@@ -146,7 +146,7 @@ class _Backward(Function):
     backward = staticmethod(_backward_rule)
 
 
-class _DoubleBackward(Function):
+class _GateSecond(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         return _double_backward_kernel(*inputs)

@@ -33,7 +33,7 @@ def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Ten
     key = _key(plan)
     if not plain(a, weight):
         return torch.ops.equipot.symmetric_product(a, weight, species, key)
-    return _Forward.apply(a, weight, species, key) if torch.is_grad_enabled() else _forward_kernel(a, weight, species, key)
+    return _Product.apply(a, weight, species, key) if torch.is_grad_enabled() else _forward_kernel(a, weight, species, key)
 
 
 def _key(plan: ProductPlan) -> str:
@@ -119,7 +119,7 @@ def _backward(g: Tensor, a: Tensor, w: Tensor, species: Tensor | None, key: str,
     if not plain(g, a, w):
         return torch.ops.equipot.symmetric_product_backward(g, a, w, species, key, need)
     if torch.is_grad_enabled():
-        return _Backward.apply(g, a, w, species, key, need)
+        return _ProductGradient.apply(g, a, w, species, key, need)
     return _backward_kernel(g, a, w, species, key, need)
 
 
@@ -127,7 +127,7 @@ def _double_backward(ca, cw, g: Tensor, a: Tensor, w: Tensor, species: Tensor | 
     if not plain(ca, cw, g, a, w):
         return torch.ops.equipot.symmetric_product_double_backward(ca, cw, g, a, w, species, key, need)
     if torch.is_grad_enabled():
-        return _DoubleBackward.apply(ca, cw, g, a, w, species, key, need)
+        return _ProductSecond.apply(ca, cw, g, a, w, species, key, need)
     return _double_backward_kernel(ca, cw, g, a, w, species, key, need)
 
 
@@ -169,7 +169,7 @@ def _setup_double_backward(ctx: Any, inputs: tuple, output: Any) -> None:
     pass
 
 
-class _Forward(Function):
+class _Product(Function):
     """`symmetric_product` of eager code."""
 
     @staticmethod
@@ -180,7 +180,7 @@ class _Forward(Function):
     backward = staticmethod(_forward_rule)
 
 
-class _Backward(Function):
+class _ProductGradient(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
         _setup_backward(ctx, inputs, None)
@@ -189,7 +189,7 @@ class _Backward(Function):
     backward = staticmethod(_backward_rule)
 
 
-class _DoubleBackward(Function):
+class _ProductSecond(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
         return _double_backward_kernel(*inputs)

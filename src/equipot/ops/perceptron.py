@@ -47,10 +47,10 @@ def perceptron(x: Tensor, weights: Sequence[Tensor], activation: str) -> Tensor:
 
     Args: x (R, K_0); weights (K_{i−1}, K_i); activation, a key of DERIVATIVES. Returns (R, K_n).
     """
-    return _Forward.apply(x, *weights, DERIVATIVES[activation])
+    return _Perceptron.apply(x, *weights, DERIVATIVES[activation])
 
 
-class _Forward(Function):
+class _Perceptron(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *rest: Any) -> Tensor:
         *weights, f = rest
@@ -68,7 +68,7 @@ class _Forward(Function):
         need_x, *need_w = wanted(ctx, 1 + len(weights))
         need = need_x, any(need_w)
         if torch.is_grad_enabled():
-            grads = _Backward.apply(g, x, *weights, ctx, need)
+            grads = _PerceptronGradient.apply(g, x, *weights, ctx, need)
         else:
             grads = _backward(g, x, weights, ctx, need)[0]
         gx, *gw = grads
@@ -87,7 +87,7 @@ def _backward(g: Tensor, x: Tensor, weights: Sequence[Tensor], saved: Any, need:
     return [gx, *gw], deltas, pulls
 
 
-class _Backward(Function):
+class _PerceptronGradient(Function):
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         *weights, saved, need = rest
