@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from equipot.interfaces.md_log import Sample
     from equipot.interfaces.relax import RelaxStep
 
-_Model = Annotated[Path, typer.Argument(help="Model file (NAME.equipot).", show_default=False)]
+_Model = Annotated[Path, typer.Argument(help="Model file (NAME.equipot), or an exported one (NAME.eqn).", show_default=False)]
 _Structure = Annotated[
     str, typer.Argument(help="Structure: any file ASE reads (its last frame, or FILE@12), .npz, a DeePMD folder.", show_default=False)
 ]
 _Dtype = Annotated[str | None, typer.Option(help="float32 or float64.", show_default="the model's own")]
-_Engine = Annotated[str, typer.Option(help="auto, torch or native.")]
+_Engine = Annotated[str, typer.Option(help="auto, torch or native; auto is native on a CPU where it can run the model.")]
 _Device = Annotated[str, typer.Option(help="cpu, cuda …")]
 _Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
 
