@@ -95,8 +95,8 @@ class Ours:
         potential.load_state_dict(exact.state_dict())
         config = RunConfig.model_validate(
             {
-                **{"name": "benchmark", "model": {"preset": "nequip"}, "data": {"train": str(frames)}, "loss": {"energy": 1.0, "forces": 10.0}, "out": "unused"},
-                **{"train": {"batch_size": n, "learning_rate": 1e-6}},
+                **{"name": "benchmark", "model": {"preset": "nequip"}, "data": {"train": str(frames)}, "out": "unused"},
+                **{"loss": {"energy": 1.0, "forces": 10.0}, "train": {"batch_size": n, "learning_rate": 1e-6}},
             }
         )
         dataset = DataSet(read_frames(str(frames), Keys(), Units()), list(exact.spec.elements), exact.spec.cutoff)
