@@ -9,6 +9,7 @@ from equipot.presets import PRESETS
 from equipot.train.config_file import dump_config, json_schema, parse_config, read_config
 from equipot.train.model_config import build_spec
 from equipot.train.preset_text import preset_config
+from equipot.train.setup import fill_spec
 
 GOOD = """\
 name: water
@@ -50,6 +51,10 @@ BAD = [
     ("radial_basis: {n: 6}", "radial_basis: 6", 6, "model.radial_basis", "a mapping of"),
     ("radial_basis: {n: 6}", "layers: {normaliser: {knd: mean}}", 6, "model.layers.normaliser.knd", "did you mean 'kind'"),
     ("radial_basis: {n: 6}", "last_layer: {l_max: many}", 6, "model.last_layer.l_max", "not 'many'"),
+    ("radial_basis: {n: 6}", "pair_cutoff: {H-X1: 3.0}", 6, "model.pair_cutoff.H-X1", "a pair of elements such as H-O"),
+    ("radial_basis: {n: 6}", "pair_cutoff: {H-O: 9.0, H-H: 3}", 2, "model", "not above the cutoff"),
+    ("radial_basis: {n: 6}", "pair_cutoff: 3.0", 6, "model.pair_cutoff", "a mapping of pairs"),
+    ("radial_basis: {n: 6}", "initialisation: none", 6, "model.initialisation", "'plain'"),
     ("radial_basis: {n: 6}", "energy: {shift: 1.0}", 2, "model", "isolated_atom: free"),
     ("train: a.xyz", "train: null", 8, "data.train", "data.train=frames.xyz"),
     ("train: a.xyz", "train: 3", 8, "data.train", "a file or a list of files"),
@@ -183,7 +188,7 @@ def test_the_schema_knows_every_key():
     schema = json_schema()
     variants = {v["title"]: v for v in schema["properties"]["model"]["oneOf"]}
     assert set(variants) == set(PRESETS)
-    assert {"cutoff", "radial_basis", "first_layer"} <= set(variants["botnet"]["properties"])
+    assert {"cutoff", "pair_cutoff", "radial_basis", "first_layer"} <= set(variants["botnet"]["properties"])
     assert variants["nequip"]["additionalProperties"] is False
     references = set(re.findall(r"#/\$defs/(\w+)", str(schema)))
     assert references <= set(schema["$defs"])
@@ -195,3 +200,12 @@ def test_what_needs_validation_asks_for_it(section):
     text = GOOD[: GOOD.index("train:\n  batch")].replace("validation: 0.1", "validation: 0") + section
     with pytest.raises(UserError, match="validation data"):
         parse_config(text)
+
+
+def test_cutoffs_by_pair_of_elements():
+    text = GOOD.replace("radial_basis: {n: 6}", "pair_cutoff: {H-O: 3.0, H-H: 2.5}\n  initialisation: plain")
+    spec = build_spec(parse_config(text, "c.yaml").model)
+    assert (spec.elements, spec.pair_cutoff) == ((1, 8), ((2.5, 3.0), (3.0, 4.5)))
+    assert spec.initialisation == "plain"
+    with pytest.raises(UserError, match="names the elements H, O, the training data have H: name a pair of each"):
+        fill_spec(spec, [1], None, None)

@@ -12,8 +12,8 @@ from pydantic.dataclasses import is_pydantic_dataclass
 from equipot.presets import PRESETS, preset_options
 from equipot.spec import LayerSpec, ModelSpec
 
-_WHOLE = ("radial_basis", "embedding", "energy", "pair", "isolated_atom")
-AXES = (*_WHOLE, "layers", "first_layer", "last_layer")
+_WHOLE = ("radial_basis", "embedding", "energy", "pair", "isolated_atom", "initialisation")
+AXES = (*_WHOLE, "pair_cutoff", "layers", "first_layer", "last_layer")
 _PER_LAYER = ("layers", "first_layer", "last_layer")
 
 
@@ -94,6 +94,8 @@ def _with_axes(spec: ModelSpec, axes: dict[str, Any], model: dict[str, Any]) -> 
     for key in _WHOLE:
         if key in axes:
             data[key] = _merged(data[key], axes[key], (key,))
+    if "pair_cutoff" in axes:
+        data["elements"], data["pair_cutoff"] = _pair_cutoffs(axes["pair_cutoff"], spec.cutoff)
     if isinstance(axes.get("layers"), list):
         data["layers"] = axes["layers"]
     for key, chosen in (("layers", slice(None)), ("first_layer", slice(0, 1)), ("last_layer", slice(-1, None))):
@@ -103,6 +105,24 @@ def _with_axes(spec: ModelSpec, axes: dict[str, Any], model: dict[str, Any]) -> 
         return ModelSpec.from_dict(data)
     except ValidationError as error:
         raise _from_spec(error, model) from None
+
+
+def _pair_cutoffs(given: Any, cutoff: float) -> tuple[list[int], list[list[float]]]:
+    """Elements and the matrix of cutoffs from {H-O: 3.0, …}; pairs not named have the model's cutoff."""
+    from ase.data import atomic_numbers
+
+    if not isinstance(given, dict) or not given:
+        raise Mistake(("pair_cutoff",), f"a mapping of pairs of elements such as {{H-O: 3.0}}, not {given!r}")
+    found: dict[tuple[int, ...], float] = {}
+    for pair, value in given.items():
+        symbols = str(pair).split("-")
+        if len(symbols) != 2 or any(s not in atomic_numbers for s in symbols):
+            raise Mistake(("pair_cutoff", pair), "a pair of elements such as H-O")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Mistake(("pair_cutoff", pair), f"a cutoff in Å, not {value!r}")
+        found[tuple(sorted(atomic_numbers[s] for s in symbols))] = float(value)
+    elements = sorted({z for pair in found for z in pair})
+    return elements, [[found.get((min(a, b), max(a, b)), cutoff) for b in elements] for a in elements]
 
 
 def _merged(old: Any, new: Any, path: tuple[str, ...]) -> Any:
@@ -173,6 +193,7 @@ def model_schema() -> tuple[dict[str, Any], dict[str, Any]]:
         part.pop("required", None)
     axes = {k: v for k, v in definitions["properties"].items() if k in AXES and k != "layers"}
     layer = {"$ref": f"#/$defs/{LayerSpec.__name__}"}
+    axes["pair_cutoff"] = {"type": "object", "patternProperties": {"^[A-Z][a-z]?-[A-Z][a-z]?$": {"type": "number"}}, "additionalProperties": False}
     axes |= {"layers": {"anyOf": [layer, {"type": "array", "items": layer}]}, "first_layer": layer, "last_layer": layer}
     variants = []
     for name in PRESETS:

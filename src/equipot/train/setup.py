@@ -144,7 +144,13 @@ def _weighted(frames: Sequence[Frame], config: RunConfig) -> list[Frame]:
 
 
 def fill_spec(spec: ModelSpec, elements: list[int], references: References, found: Statistics) -> ModelSpec:
-    """The spec with elements, E0, scale, shift and numbers of neighbours of the training data where it leaves them open."""
+    """The spec with elements, E0, scale, shift and numbers of neighbours of the training data where it leaves them open.
+
+    Raises UserError where it names other elements than the data have.
+    """
+    if spec.elements and list(spec.elements) != list(elements):
+        named, there = (", ".join(_symbols(list(zs))) for zs in (spec.elements, elements))
+        raise UserError(f"model.pair_cutoff names the elements {named}, the training data have {there}: name a pair of each, such as H-H")
     energy = spec.energy
     filled = EnergySpec(
         e0=tuple(float(e) for e in references.as_array(elements)) if energy.e0 is None else energy.e0,
