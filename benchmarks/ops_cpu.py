@@ -1,8 +1,8 @@
 """Times the native operations on the same inputs as their peers: forward, + backward, + double backward.
 
-    python benchmarks/ops_cpu.py [--op convolution linear product] [--threads 1 2] [--cases small] [--repeat 7]
+    python benchmarks/ops_cpu.py [--op convolution linear product gate] [--threads 1 2] [--cases small] [--repeat 7]
 
-The peer of `edge_convolution` is e3nn's `TensorProduct` + `index_add`; that of `irreps_linear` and `symmetric_product` the reference in torch.
+The peer of `edge_convolution` is e3nn's `TensorProduct` + `index_add`; that of the others the reference in torch.
 Both are checked to be equal before anything is timed. Times are minima over interleaved repeats, in ms, with the Python and autograd layers; the
 ratio is peer / equipot. On one thread the clock is the thread's processor time, which other load on the machine disturbs little; on several it is
 wall time, which needs an idle machine.
@@ -17,6 +17,7 @@ from e3nn import o3
 from torch import Tensor
 
 from equipot.math import Irreps
+from equipot.nn.gate import Gate
 from equipot.ops import reference
 from equipot.ops.plan import ConvolutionPlan, Edges, plan_convolution, plan_product
 from equipot.ops.registry import REFERENCE, Ops, select
@@ -47,6 +48,11 @@ PRODUCT_CASES = [  # atoms, elements or None, irreps of A, correlation, irreps k
     (135, 4, "128x0e+128x1o+128x2e+128x3o", 3, "0e+1o"),
     (135, 4, "32x0e+32x1o+32x2e", 4, "0e"),
     (1000, 4, "32x0e+32x1o+32x2e+32x3o", 2, "0e+1o"),
+]
+GATE_CASES = [  # atoms, irreps of the output
+    (75, "32x0e+32x1o+32x2e"),
+    (480, "32x0e+32x1o+32x2e"),
+    (480, "32x0e+32x0o+32x1e+32x1o+32x2e+32x2o"),
 ]
 
 
@@ -166,6 +172,13 @@ def product_case(n_atoms: int, n_elements: int | None, irreps: str, correlation:
     return _reference_case(label, lambda ops, a, w: ops.symmetric_product(a, w, plan, species), (a, w), repeat, peers)
 
 
+def gate_case(n_atoms: int, irreps: str, repeat: int, peers: bool) -> str:
+    """One line of the table."""
+    gates = {ops: Gate(Irreps.parse(irreps), True, ops) for ops in (select("cpu"), REFERENCE)}
+    x = torch.randn(n_atoms, gates[REFERENCE].irreps_in.dim)
+    return _reference_case(f"{n_atoms}, {irreps}", lambda ops, x: gates[ops](x), (x,), repeat, peers)
+
+
 def _reference_case(label: str, call: Callable[..., Tensor], arrays: tuple[Tensor, ...], repeat: int, peers: bool) -> str:
     def of(ops: Ops) -> Callable[..., Tensor]:
         return lambda *arrays: call(ops, *arrays)
@@ -204,6 +217,7 @@ def _row(times: list[float]) -> str:
 TABLES = {  # the heading of the first column, the peer, the cases, and how many of them are small
     "convolution": ("atoms, edges", "e3nn", convolution_case, CASES, 6),
     "linear": ("atoms, elements", "reference", linear_case, LINEAR_CASES, 2),
+    "gate": ("atoms", "reference", gate_case, GATE_CASES, 2),
     "product": ("atoms, elements", "reference", product_case, PRODUCT_CASES, 2),
 }
 
