@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.linalg as sl
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsymv, dsyrk
 
 from equipot.errors import UserError
 
@@ -71,10 +71,11 @@ class NormalEquations:
 
     def solve(self, ridge: np.ndarray) -> np.ndarray:
         """The same as of `Triangle`; raises UserError where the ridge is too small for double precision."""
-        used = np.diag(self.g) + ridge > 0
-        a = self.g[np.ix_(used, used)] if not used.all() else self.g.copy(order="F")
-        a[np.diag_indices_from(a)] += ridge[used]
-        size = 1.0 / np.sqrt(np.diag(a))
+        a = self.g.copy(order="F")
+        diagonal = np.diag(self.g) + ridge
+        diagonal[diagonal == 0.0] = 1.0  # a column of zeros: its right-hand side is zero too
+        a[np.diag_indices_from(a)] = diagonal
+        size = 1.0 / np.sqrt(diagonal)
         a *= size
         a *= size[:, None]
         try:
@@ -83,14 +84,11 @@ class NormalEquations:
             raise UserError(
                 "train.least_squares.regularisation is too small: the normal equations are singular in double precision; raise it"
             ) from None
-        c = np.zeros(self.n)
-        c[used] = size * sl.cho_solve((factor, False), size * self.h[used], check_finite=False)
-        return c
+        return size * sl.cho_solve((factor, False), size * self.h, check_finite=False)
 
     def loss(self, c: np.ndarray) -> float:
         """|X c − y|², with the digits that the difference leaves."""
-        upper = np.triu(self.g, 1) @ c
-        return max(0.0, float(c @ (2.0 * upper + np.diag(self.g) * c) - 2.0 * c @ self.h + self.yy))
+        return max(0.0, float(c @ dsymv(1.0, self.g, c) - 2.0 * c @ self.h + self.yy))
 
 
 def accumulator(n: int) -> Triangle | NormalEquations:
