@@ -38,14 +38,11 @@ def imported(path: Path) -> Potential:
     return import_bundle(bundle_of(path))[0]
 
 
-def graphs_of(potential: Potential, bundle: Bundle, frames: slice = slice(None)) -> Graph:
+def graphs_of(potential: Potential, bundle: Bundle) -> Graph:
     """The bundle's structures as one batch."""
     elements = potential.spec.elements
     return concatenate(
-        [
-            neighbour_graph(f.positions, np.searchsorted(elements, f.numbers), f.cell, f.pbc, potential.spec.cutoff)
-            for f in bundle.frames[frames]
-        ]
+        [neighbour_graph(f.positions, np.searchsorted(elements, f.numbers), f.cell, f.pbc, potential.spec.cutoff) for f in bundle.frames]
     )
 
 
@@ -97,7 +94,7 @@ def test_one_training_step(path):
 def test_every_path_and_every_coupling_is_used(path):
     bundle = bundle_of(path)
     potential = imported(path)
-    batch = graphs_of(potential, bundle, slice(0, 1))
+    batch = graphs_of(potential, bundle)
     amplify(potential, batch)
     whole = predict(potential, batch, forces=False).energy
     for what, tensors in part_weights(potential):
@@ -108,7 +105,7 @@ def test_every_path_and_every_coupling_is_used(path):
             without = predict(potential, batch, forces=False).energy
             for tensor, value in zip(tensors, kept, strict=True):
                 tensor.copy_(value)
-            assert abs(float((without - whole).detach())) > 1e-6, what
+            assert float((without - whole).detach().abs().max()) > 1e-6, what
 
 
 def amplify(potential: Potential, batch: Graph) -> None:
