@@ -103,7 +103,7 @@ def training(content: Content) -> Section | None:
         series = [(label, epoch, metrics[c]) for label, c in parts.items() if c in metrics and np.isfinite(metrics[c]).any()]
         if series:
             blocks.append(lines(f"curve-{column.replace('_', '-')}", title, series, "epoch", axis, log=True))
-    if "learning_rate" in metrics:
+    if "learning_rate" in metrics and np.isfinite(metrics["learning_rate"]).any():
         blocks.append(
             lines("curve-rate", "Learning rate", [("learning rate", epoch, metrics["learning_rate"])], "epoch", "learning rate", log=True)
         )
@@ -123,10 +123,14 @@ def timing(content: Content) -> Section | None:
     metrics, known = content.metrics, content.provenance
     facts = {}
     if metrics.get("elapsed_s") is not None and len(metrics["elapsed_s"]):
-        facts["training"] = (
-            f"{duration(metrics['elapsed_s'][-1])}, {int(metrics['updates'][-1]):,} updates in {len(metrics['epoch'])} epochs"
-        )
-        facts["one update"] = f"{significant(float(np.nanmedian(metrics['step_ms'])))} ms (median, with loading)"
+        steps = np.asarray(metrics["step_ms"], dtype=float)
+        if np.isfinite(steps).any():
+            facts["training"] = (
+                f"{duration(metrics['elapsed_s'][-1])}, {int(metrics['updates'][-1]):,} updates in {len(metrics['epoch'])} epochs"
+            )
+            facts["one update"] = f"{significant(float(np.nanmedian(steps)))} ms (median, with loading)"
+        else:  # solved by least squares: a row for each regularisation tried
+            facts["fit"] = f"{duration(metrics['elapsed_s'][-1])}, {len(metrics['epoch'])} regularisations tried"
     if known.get("epoch") is not None:
         facts["best model"] = f"after epoch {int(known['epoch'])} ({duration(known.get('elapsed_s', 0))})"
     for run in content.simulations:
