@@ -16,9 +16,9 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { std::free(data_); }
 
-  // At least n numbers, 64-byte aligned; what was there is lost where it grows.
+  // At least n numbers, 64-byte aligned, never null; what was there is lost where it grows.
   T* reserve(int64_t n) {
-    if (n <= capacity_) return data_;
+    if (data_ && n <= capacity_) return data_;
     std::free(data_);
     data_ = nullptr, capacity_ = 0;
     const int64_t room = n + n / 8 + 16;
