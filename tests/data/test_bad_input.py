@@ -142,6 +142,33 @@ def test_npz_that_does_not_fit(tmp_path):
         expect(path, word)
 
 
+def test_npz_of_odd_arrays(tmp_path):
+    path = tmp_path / "a.npz"
+    good = {"z": np.array([1, 8]), "R": np.arange(18.0).reshape(3, 2, 3), "E": np.ones(3)}
+    ragged = np.empty(2, dtype=object)
+    for name, array, word in (
+        ("z", np.array([1.5, 8.0]), "no whole numbers"),
+        ("z", np.array(["H", "Qq"]), "not an element"),
+        ("z", np.array([1, 200]), "atom 1 has no known element"),
+        ("R", ragged, "arrays of objects are not read"),
+        ("E", np.ones(3) + 1j, "energy is not numeric"),
+    ):
+        np.savez(path, **(good | {name: array}))
+        expect(path, word)
+    np.savez(path, **(good | {"z": np.array(["H", "O"])}))
+    assert read_frames(path)[0].symbols == ["H", "O"]
+    with path.open("wb") as file:
+        np.save(file, good["R"])
+    expect(path, "not an .npz file")
+    path.write_text("hello")
+    expect(path, "not an .npz file")
+
+
+def test_a_name_that_is_empty():
+    with pytest.raises(UserError, match="no name"):
+        read_frames([""])
+
+
 def test_deepmd_that_does_not_fit(tmp_path):
     folder = tmp_path / "s"
     (folder / "set.000").mkdir(parents=True)
@@ -152,3 +179,8 @@ def test_deepmd_that_does_not_fit(tmp_path):
     for name, shape in (("box", (2, 9)), ("coord", (2, 6)), ("energy", (2,)), ("force", (2, 3))):
         np.save(folder / "set.000" / f"{name}.npy", np.ones(shape))
     expect(folder, "dpdata cannot read it")
+    shape = {"box": np.ones((1, 9)), "coord": np.ones((1, 6)), "energy": np.ones(1), "force": np.ones((1, 6))}
+    for name, array in shape.items():
+        np.save(folder / "set.000" / f"{name}.npy", array)
+    (folder / "type_map.raw").write_text("Type_0\n")
+    expect(folder, "'Type_0' in its type map is not an element")

@@ -7,6 +7,7 @@ from typing import Any
 
 import ase
 import numpy as np
+from ase.data import chemical_symbols
 
 from equipot.data.frame import DEFAULT_CONFIG_TYPE, Frame
 from equipot.data.units import Factors, checked_keys
@@ -84,8 +85,9 @@ def check_frame(frame: Frame, where: str) -> None:
     """Raises UserError for what no model could use: no atoms, unknown elements, numbers that are not finite, a negative weight."""
     if frame.n_atoms == 0:
         raise UserError(f"{where}: no atoms; remove the frame")
-    if (frame.numbers <= 0).any():
-        raise UserError(f"{where}: atom {int(np.argmax(frame.numbers <= 0))} has no known element; give chemical symbols or atomic numbers")
+    unknown = (frame.numbers <= 0) | (frame.numbers >= len(chemical_symbols))
+    if unknown.any():
+        raise UserError(f"{where}: atom {int(np.argmax(unknown))} has no known element; give chemical symbols or atomic numbers")
     if not frame.weight >= 0.0 or frame.weight == float("inf"):
         raise UserError(f"{where}: weight {frame.weight} must be zero or positive")
     for name in ("positions", "cell", "energy", "forces", "stress"):
@@ -190,6 +192,8 @@ def _number(value: Any, name: str, where: str) -> float:
 
 def _array(value: Any, shape: tuple[int, ...] | None, name: str, where: str) -> np.ndarray:
     try:
+        if np.iscomplexobj(value):
+            raise TypeError
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{where}: {name} is not numeric ({str(value)[:40]!r}); give another name in keys") from None

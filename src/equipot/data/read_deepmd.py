@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ase
 import numpy as np
+from ase.data import atomic_numbers
 
 from equipot.data.frame import Frame
 from equipot.data.labels import Keys, Remarks, frame_from_atoms
@@ -61,6 +62,9 @@ def _system(folder: Path) -> Iterator[ase.Atoms]:
     if not any(len(s) for s in systems):
         raise UserError(f"{folder}: no frames in it")
     periodic = not (folder / "nopbc").is_file()
+    unknown = next((name for system in systems for name in system.data["atom_names"] if name not in atomic_numbers), None)
+    if unknown is not None:
+        raise UserError(f"{folder}: {unknown!r} in its type map is not an element; write one chemical symbol per type into type_map.raw")
     for system in systems:
         yield from _atoms(system.data, periodic)
 

@@ -2,13 +2,14 @@
 
 import logging
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ase
 import numpy as np
 
-from equipot.data.frame import Frame
+from equipot.data.frame import Frame, to_numbers
 from equipot.data.labels import Keys, Remarks, frame_from_atoms
 from equipot.data.units import Factors, Units, factors
 from equipot.errors import UserError
@@ -35,7 +36,7 @@ def read(path: Path, select: Callable[[int, str], Sequence[int]], keys: Keys, un
     forces = None if forces is None else _per_frame(forces, n, "forces", path)
     if np.shape(numbers) not in (positions.shape[:2], positions.shape[1:2]):
         raise UserError(f"{path}: {np.shape(numbers)} atomic numbers for positions of shape {positions.shape}")
-    numbers = np.broadcast_to(np.asarray(numbers, dtype=np.int64), positions.shape[:2])
+    numbers = np.broadcast_to(_whole(numbers, path), positions.shape[:2])
     scale = _units(arrays, units, path)
     cell, pbc = _cell(arrays)
     remarks = Remarks(str(path))
@@ -52,18 +53,45 @@ def read(path: Path, select: Callable[[int, str], Sequence[int]], keys: Keys, un
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: not an .npz file, or cut short: write it with numpy.savez, or fetch it again")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files if file[name].dtype != object}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+            return {name: file[name] for name in file.files if not _holds_objects(file, name)}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
         raise UserError(f"{path}: not a readable .npz file ({error}); it may be cut short") from None
+
+
+def _holds_objects(file: np.lib.npyio.NpzFile, name: str) -> bool:
+    """Whether an array is one of Python objects (ragged, say), which could run code when it is read and is left where it is."""
+    try:
+        return file[name].dtype == object
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        return True
+
+
+def _whole(numbers: np.ndarray, path: Path) -> np.ndarray:
+    """Atomic numbers from numbers or chemical symbols; raises UserError for anything else."""
+    array = np.asarray(numbers)
+    if array.dtype.kind in "US":
+        try:
+            return np.array(to_numbers(array.astype(str).ravel().tolist())).reshape(array.shape)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    if array.dtype.kind not in "iuf" or (array != np.round(array)).any():
+        raise UserError(f"{path}: the atomic numbers are no whole numbers ({array.dtype}); give atomic numbers or chemical symbols")
+    return array.astype(np.int64)
 
 
 def _first(arrays: dict[str, np.ndarray], names: Sequence[str], path: Path, what: str) -> np.ndarray:
     for name in names:
         if name in arrays:
             return arrays[name]
-    raise UserError(f"{path}: no {what}: none of {', '.join(names)} is among its arrays ({', '.join(arrays)})")
+    raise UserError(
+        f"{path}: no {what}: none of {', '.join(names)} is among its arrays ({', '.join(arrays)}; arrays of objects are not read)"
+    )
 
 
 def _label(arrays: dict[str, np.ndarray], key: str | None, usual: Sequence[str], path: Path) -> np.ndarray | None:

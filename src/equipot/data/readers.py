@@ -64,6 +64,8 @@ def read_frames(
 
 def resolve(path: str) -> tuple[Path, Selection]:
     """The file a name stands for and the frames chosen from it; raises UserError where nothing is there."""
+    if not path.strip():
+        raise UserError("a data file has no name: name a file or a folder")
     selection = Selection()
     match = _SELECTION.match(path)
     if match and not Path(path).exists():
