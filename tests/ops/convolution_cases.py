@@ -83,12 +83,3 @@ def derivatives(
     second = torch.autograd.grad(first, [cotangent, *inputs], [random_like(x) for x in first])
     names = ["A", "gh", "gy", "gw", "dg", "dh", "dy", "dw"]
     return dict(zip(names, [x.detach() for x in (value, *first, *second)], strict=True))
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Equal up to `tolerance` times the largest number of each tensor."""
-    for name, x in expected.items():
-        assert found[name].shape == x.shape and found[name].dtype == x.dtype, name
-        scale = float(x.abs().max()) if x.numel() else 1.0
-        error = float((found[name] - x).abs().max()) if x.numel() else 0.0
-        assert error <= tolerance * max(scale, 1.0), f"{name}: error {error:.2e} of {scale:.2e}"

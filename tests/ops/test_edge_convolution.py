@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from convolution_cases import PLANS, assert_same, derivatives, paired, plan_of, random_edges, random_inputs
+from comparison import assert_same
+from convolution_cases import PLANS, derivatives, paired, plan_of, random_edges, random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,18 +19,6 @@ if native.library() is None:
 from equipot.ops import cpu
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
-
-
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def instruction_set(request):
-    """Every instruction set of this machine in turn."""
-    lib = native.library()
-    best = lib.equipot_instruction_set()
-    if lib.equipot_set_instruction_set(request.param.encode()):
-        pytest.skip(f"no {request.param} here")
-    assert lib.equipot_instruction_set().decode() == request.param
-    yield request.param
-    lib.equipot_set_instruction_set(best)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from comparison import assert_same
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -43,25 +44,6 @@ def derivatives(gate, x: Tensor, plan: GatePlan) -> dict[str, Tensor]:
     return {k: t.detach() for k, t in zip(("y", "gx", "dg", "dx"), (value, first, *second), strict=True)}
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    for name, x in expected.items():
-        assert found[name].shape == x.shape and found[name].dtype == x.dtype, name
-        if x.numel():
-            error, scale = float((found[name] - x).abs().max()), max(float(x.abs().max()), 1.0)
-            assert error <= tolerance * scale, f"{name}: error {error:.2e} of {scale:.2e}"
-
-
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def instruction_set(request):
-    """Every instruction set of this machine in turn."""
-    lib = native.library()
-    best = lib.equipot_instruction_set()
-    if lib.equipot_set_instruction_set(request.param.encode()):
-        pytest.skip(f"no {request.param} here")
-    yield request.param
-    lib.equipot_set_instruction_set(best)
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_derivatives(name, dtype, instruction_set):
@@ -84,13 +66,11 @@ def test_activations_of_all_sizes(parity, dtype, instruction_set):
     assert cpu_gate.gate(torch.full((1, 257), float("nan"), dtype=dtype), plan).isnan().all()
 
 
-def test_the_library_runs_and_is_what_the_backend_uses(monkeypatch):
-    seen, function = [], native.function
-    monkeypatch.setattr(native, "function", lambda name, suffix: seen.append(f"{name}_{suffix}") or function(name, suffix))
+def test_the_library_runs_and_is_what_the_backend_uses(calls):
     assert registry.select("cpu").gate is cpu_gate.gate
     x, plan = make_case("both parities", torch.float32)
     derivatives(cpu_gate.gate, x, plan)
-    assert seen == ["gate_f32", "gate_backward_f32", "gate_double_backward_f32"]
+    assert calls == ["gate_f32", "gate_backward_f32", "gate_double_backward_f32"]
 
 
 def test_only_what_is_wanted():

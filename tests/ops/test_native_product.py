@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from comparison import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -65,34 +66,6 @@ def derivatives(product, inputs: list[Tensor], rest: tuple) -> dict[str, Tensor]
         second = torch.autograd.grad(outputs, [g, *inputs], cotangents, retain_graph=True, materialize_grads=True)
         found |= dict(zip((f"dg of {name}", f"da of {name}", f"dw of {name}"), second, strict=True))
     return {name: t.detach() for name, t in found.items()}
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    for name, x in expected.items():
-        assert found[name].shape == x.shape and found[name].dtype == x.dtype, name
-        if x.numel():
-            error, scale = float((found[name] - x).abs().max()), max(float(x.abs().max()), 1.0)
-            assert error <= tolerance * scale, f"{name}: error {error:.2e} of {scale:.2e}"
-
-
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def instruction_set(request):
-    """Every instruction set of this machine in turn."""
-    lib = native.library()
-    best = lib.equipot_instruction_set()
-    if lib.equipot_set_instruction_set(request.param.encode()):
-        pytest.skip(f"no {request.param} here")
-    yield request.param
-    lib.equipot_set_instruction_set(best)
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Names of the library's functions that are called."""
-    seen: list[str] = []
-    function = native.function
-    monkeypatch.setattr(native, "function", lambda name, suffix: seen.append(f"{name}_{suffix}") or function(name, suffix))
-    return seen
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
