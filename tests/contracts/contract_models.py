@@ -136,10 +136,10 @@ def force_size(potential: Potential) -> float:
 
 
 def grow(potential: Potential, factor: float) -> None:
-    """Multiply the linear maps behind all convolutions."""
+    """Multiply the linear maps behind all convolutions, or the weights of products where there are none."""
     with torch.no_grad():
         for layer in potential.layers:
-            layer.linear.weight.mul_(factor)
+            (layer.linear if hasattr(layer.linear, "weight") else layer.product).weight.mul_(factor)
 
 
 def cluster() -> tuple[np.ndarray, np.ndarray]:
