@@ -10,7 +10,7 @@ import typer
 from equipot import __version__
 from equipot.errors import UserError
 
-_COMMANDS = ("demo", "train", "evaluate", "md", "check", "report", "info", "data", "importer", "export")
+_COMMANDS = ("demo", "train", "evaluate", "md", "check", "report", "info", "data", "importer", "export", "lammps")
 
 
 def build() -> typer.Typer:
