@@ -246,7 +246,9 @@ def _check_channels(spec: "ModelSpec", index: int, layer: LayerSpec) -> None:
     if layer.product is None or layer.product.degrees is None or len(layer.product.degrees) != layer.product.correlation:
         raise ValueError("coupled channels need a product with one of `degrees` for each order up to its correlation")
     if low := [nu for nu, degree in enumerate(layer.product.degrees, start=1) if degree < nu]:
-        raise ValueError(f"product.degrees: {layer.product.degrees[low[0] - 1]:g} leaves no product of {low[0]} factors, whose degree is {low[0]} or more")
+        raise ValueError(
+            f"product.degrees: {layer.product.degrees[low[0] - 1]:g} leaves no product of {low[0]} factors, whose degree is {low[0]} or more"
+        )
     if any((b.l, b.p) != (0, 1) for b in Irreps.parse(layer.irreps)):
         raise ValueError(f"products of coupled channels are invariants: irreps such as 1x0e, not {layer.irreps}")
 

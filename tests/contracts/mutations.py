@@ -181,7 +181,12 @@ SLOTS = (
     replacement("selector dropped", slots.Selector, "forward", mutants.message_alone, BOTNET, MACE),
     mutation("products without their highest order", reference, "_product_term", mutants.no_third_order, MACE),
     mutation(
-        *("components of coupled factors reversed", coupled.CoupledProduct, "labels", mutants.of_result(lambda found: [a.flip(2) for a in found])),
+        *(
+            "components of coupled factors reversed",
+            coupled.CoupledProduct,
+            "labels",
+            mutants.of_result(lambda found: [a.flip(2) for a in found]),
+        ),
         contract(checks.rotation, "ace"),
     ),
     mutation("the first element's product weights for all", product.SymmetricProduct, "forward", mutants.first_element, MACE, DENSITY),
