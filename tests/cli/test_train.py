@@ -53,6 +53,10 @@ def test_preset_and_train_go_together(app, tmp_path, monkeypatch):
     assert not (tmp_path / "nowhere").exists()
     longer = runner.invoke(app, [*words, "train.max_updates=6", "--resume"], catch_exceptions=False)
     assert longer.exit_code == 0
+    (tmp_path / "runs" / "nequip").rename(tmp_path / "moved")
+    moved = runner.invoke(app, ["train", "moved", "train.max_updates=8", "--resume"], catch_exceptions=False)
+    assert moved.exit_code == 0 and not (tmp_path / "runs" / "nequip").exists()
+    assert (tmp_path / "moved" / "metrics.csv").read_text().splitlines()[-1].split(",")[1] == "8"
     assert runner.invoke(app, [*words, "--overwrite"], catch_exceptions=False).exit_code == 0
 
 

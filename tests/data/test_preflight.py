@@ -58,7 +58,7 @@ def test_nothing_found():
     assert [(c.file, c.role, c.n_frames) for c in report.counts] == [
         ("train.xyz", "train", 12),
         ("held.xyz", "validation", 4),
-        ("test.xyz", "test test", 4),
+        ("test.xyz", "test", 4),
     ]
 
 

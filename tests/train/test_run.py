@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from conftest import TINY, crystals, molecules
 
 from equipot.errors import UserError
@@ -326,6 +328,12 @@ def test_mistakes_stop_before_anything_is_written(make_config, write):
         ({"data": {"train": write("free.xyz", molecules(12))}, "loss": {"stress": 1.0}}, "stress"),
         ({"train": {"measure": "stress_mae"}}, "train.measure"),
         ({"train": {"device": "cuda"}}, "GPU"),
+        (
+            {"data": {"train": write("weightless.xyz", with_info(crystals(12), config_weight=0.0))}},
+            "8 structures to train on have weight 0",
+        ),
+        ({"loss": {"config_types": {"default": 0.0}}}, "weight 0"),
+        ({"data": {"validation": write("atoms.xyz", [Atoms("Cu")])}}, "holds no structures"),
     ]
     for sections, says in mistakes:
         if says == "GPU" and torch.cuda.is_available():
@@ -335,6 +343,56 @@ def test_mistakes_stop_before_anything_is_written(make_config, write):
             train(config)
         assert "\n" not in str(error.value)
         assert not Path(config.out).exists()
+
+
+def with_info(frames, **info):
+    for atoms in frames:
+        atoms.info.update(info)
+    return frames
+
+
+def test_a_run_needs_a_folder(make_config, tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="is a file"):
+        train(make_config())
+    assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_numbers_of_validation_frames_are_those_of_the_file(make_config, write, tmp_path):
+    """Isolated atoms are counted, though they are not trained on."""
+    copper = Atoms("Cu", info={"config_type": "isolated_atom", "energy": 0.5})
+    aluminium = Atoms("Al", info={"config_type": "isolated_atom", "energy": 0.25})
+    file = write("all.xyz", [copper, *crystals(5), aluminium])
+    (tmp_path / "held.txt").write_text("1 -2")
+    for held in ([1, 5], str(tmp_path / "held.txt")):
+        prepared = prepare(make_config(data={"train": file, "validation": held, "reference_energies": None}))
+        assert [f.index for f in prepared.validation.frames] == [1, 5]
+        assert [f.index for f in prepared.train.frames] == [2, 3, 4]
+    for held, says in (([6], "frame 6 is an isolated atom"), ([7], "0 to 6"), ([1, 1], "twice")):
+        with pytest.raises(UserError, match=says):
+            prepare(make_config(data={"train": file, "validation": held, "reference_energies": None}))
+
+
+def test_other_training_frames_are_not_resumed(make_config):
+    train(make_config(data={"validation": [0, 1]}, train={"max_epochs": 1}))
+    with pytest.raises(UserError, match="another choice of training frames"):
+        train(make_config(data={"validation": [2, 3]}, train={"max_epochs": 2}), resume=True)
+
+
+def test_a_validation_part_that_lacks_a_label_the_file_has_is_a_warning(make_config):
+    frames = [*crystals(6), *molecules(2)]
+    config = make_config(frames, data={"validation": [6, 7]}, loss={"stress": 1.0})
+    found = [f for f in prepare(config).report.findings if f.code == "stress-missing"]
+    assert [(f.level, f.frame) for f in found] == [("warning", 6)]
+
+
+def test_what_references_cost_is_said_once(make_config, caplog):
+    config = make_config(data={"reference_energies": None}, train={"max_epochs": 1})
+    with caplog.at_level(logging.INFO, "equipot"):
+        train(config)
+    said = [r.name for r in caplog.records if "no right dissociation limit" in r.message]
+    assert said in (["equipot.data"], ["equipot.data", "equipot.epochs"])  # the second goes to the run's log alone
+    assert "no right dissociation limit" in (Path(config.out) / "run.log").read_text()
 
 
 def test_the_preset_options_reach_the_model(make_config):

@@ -1,6 +1,7 @@
 """`equipot train`, `equipot preset`, `equipot schema`."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,8 +35,12 @@ def train(
     """Train a potential. The run's folder holds the model, the metrics and the state."""
     from equipot.train.config_file import read_config
 
-    file = config / "config.yaml" if config.is_dir() else config
-    settings = read_config(file, overrides or [])
+    words = list(overrides or [])
+    if config.is_dir():
+        here = [f"out={json.dumps(str(config), ensure_ascii=False)}"]  # the folder may have been moved, or be seen from elsewhere
+        settings = read_config(config / "config.yaml", here + words)
+    else:
+        settings = read_config(config, words)
 
     if profile:
         return _show_profile(settings)
@@ -46,8 +51,7 @@ def train(
     try:
         result = run(settings, resume=resume, overwrite=overwrite)
     except Interrupted:
-        words = " ".join(overrides or [])
-        typer.echo(f"stopped; go on with: equipot train {config} {words + ' ' if words else ''}--resume", err=True)
+        typer.echo(f"stopped; go on with: {shlex.join(['equipot', 'train', str(config), *words])} --resume", err=True)
         raise typer.Exit(130) from None
     if result.evaluations:
         from rich.console import Console

@@ -1,5 +1,7 @@
 """Labels that are missing, not finite or zero throughout, and stress where it has no meaning."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from equipot.data.findings import Finding, Part
@@ -10,8 +12,8 @@ SYMMETRY_REACH = 6.0  # Å, to which an environment is looked at for the symmetr
 SYMMETRIC = 1e-2  # on unit vectors summed with smooth weights
 
 
-def check(part: Part, requested: list[str]) -> list[Finding]:
-    """Findings on the labels of one file."""
+def check(part: Part, requested: list[str], trained: Collection[str] = ()) -> list[Finding]:
+    """Findings on the labels of one file; `trained` are the labels that training structures of the same file have."""
     findings = []
     if not part.frames:
         return findings
@@ -19,23 +21,26 @@ def check(part: Part, requested: list[str]) -> list[Finding]:
         findings += _not_finite(part, label)
         findings += _zero(part, label, label in requested)
     for label in requested:
-        findings += _missing(part, label)
+        findings += _missing(part, label, label in trained)
     if "stress" in requested:
-        findings += _without_volume(part)
+        findings += _without_volume(part, "stress" in trained)
     return findings
 
 
-def _missing(part: Part, label: str) -> list[Finding]:
+def _missing(part: Part, label: str, trained: bool) -> list[Finding]:
     missing = [f for f in part.frames if getattr(f, label) is None]
     if not missing:
         return []
     if len(missing) < len(part.frames):
         message = f"{len(missing)} of {len(part.frames)} frames have no {label} and do not count in its loss"
         return [Finding.of_frames("warning", f"some-{label}-missing", message, part.file, missing)]
-    if label == "stress" and not any(f.has_stress_volume for f in part.frames):
+    if label == "stress" and not any(f.has_stress_volume for f in part.frames) and not trained:
         return []  # said by _without_volume
     if part.is_test:
         return [Finding.of_frames("warning", f"{label}-missing", f"no frame has {label}: its error is not measured", part.file, missing)]
+    if part.role == "validation" and trained:
+        message = f"no frame kept for validation has {label}, others of the file have: its error is not measured; keep more frames"
+        return [Finding.of_frames("warning", f"{label}-missing", message, part.file, missing)]
     message = f"no frame has {label}, which the loss asks for: name it in keys, leave the file out, or take {label} out of the loss"
     return [Finding.of_frames("error", f"{label}-missing", message, part.file, missing)]
 
@@ -80,11 +85,11 @@ def _zero_by_symmetry(frame: Frame) -> bool:
     return True
 
 
-def _without_volume(part: Part) -> list[Finding]:
+def _without_volume(part: Part, trained: bool) -> list[Finding]:
     """Stress asked of structures that have none."""
     wrong = [f for f in part.frames if f.stress is not None and not f.has_stress_volume]
     if not any(f.stress is not None for f in part.frames):
-        wrong = [] if any(f.has_stress_volume for f in part.frames) else part.frames
+        wrong = [] if any(f.has_stress_volume for f in part.frames) or trained else part.frames
     if not wrong:
         return []
     what = "a molecule without periodicity" if not wrong[0].pbc.any() else "a slab without a full cell of three vectors"

@@ -31,14 +31,15 @@ def preflight(
     asked = [label for label in LABELS if label in requested]
     parts = _by_file("train", train) + _by_file("validation", validation)
     for name, frames in (tests or {}).items():
-        parts += _by_file(f"test {name}" if name else "test", frames)
+        parts += _by_file("test" if name in ("", "test") else f"test {name}", frames)
     findings: list[Finding] = []
     if not any(part.frames for part in parts if part.is_train):
         findings.append(
             Finding("error", "no-frames", "no structures to train on (isolated atoms do not count)", parts[0].file if parts else "")
         )
+    trained = {part.file: {n for n in LABELS if any(getattr(f, n) is not None for f in part.frames)} for part in parts if part.is_train}
     for part in parts:
-        findings += check_labels.check(part, asked)
+        findings += check_labels.check(part, asked, trained.get(part.file, ()))
         findings += check_geometry.check(part)
     findings += _unknown_elements(parts)
     findings += check_duplicates.check(parts)

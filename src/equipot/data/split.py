@@ -29,7 +29,7 @@ def split(
     elif isinstance(validation, int | float | np.number) and not isinstance(validation, bool):
         chosen = order[: _count(validation, n)]
     else:
-        chosen = _checked(validation, n)
+        chosen = checked_indices(validation, n)
     kept = set(chosen)
     rest = [i for i in order if i not in kept]
     if n_train is not None:
@@ -68,7 +68,8 @@ def _count(validation: float, n: int) -> int:
     return int(validation)
 
 
-def _checked(indices: Sequence[int], n: int) -> list[int]:
+def checked_indices(indices: Sequence[int], n: int) -> list[int]:
+    """Frame numbers of n frames from 0 on, those below 0 counted from the end; raises UserError for what is none or is there twice."""
     chosen = []
     for value in indices:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -n <= value < n:

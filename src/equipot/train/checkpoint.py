@@ -1,5 +1,6 @@
 """last.ckpt: everything an exact continuation needs, as tensors and plain data; nothing in it is executed when it is opened."""
 
+import hashlib
 import io
 import pickle
 from pathlib import Path
@@ -22,6 +23,7 @@ def fingerprint(prepared: Prepared, module: TrainingModule) -> dict[str, Any]:
     return {
         "data": {name: prepared.hashes[name] for name in _training_files(module)},
         "split": len(prepared.train),
+        "choice of training frames": _digest([f.source for f in prepared.train.frames]),
         "seed": train.seed,
         "spec": prepared.spec.to_dict(),
         "dtype": train.dtype,
@@ -29,6 +31,10 @@ def fingerprint(prepared: Prepared, module: TrainingModule) -> dict[str, Any]:
         "optimizer": train.optimizer,
         "averaged": train.ema is not None,
     }
+
+
+def _digest(names: list[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _training_files(module: TrainingModule) -> list[str]:
@@ -55,7 +61,7 @@ def load_checkpoint(path: Path, module: TrainingModule, mark: dict[str, Any]) ->
     if schema != SCHEMA:
         raise UserError(f"{path}: its schema is {schema}, this version reads {SCHEMA}: resume it with equipot {state['equipot']}")
     for key, value in mark.items():
-        if state["fingerprint"].get(key) != value:
+        if state["fingerprint"].get(key, value) != value:  # an older one says less
             raise UserError(
                 f"{path}: the interrupted run had another {key}: resume with the configuration in its folder, or choose another out"
             )

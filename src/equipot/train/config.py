@@ -25,7 +25,7 @@ Measure = Literal[MEASURES]
 class Section(BaseModel):
     """A part of the configuration: frozen, no unknown keys, no guessing of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class KeysConfig(Section):
@@ -54,7 +54,7 @@ class DataConfig(Section):
     train: Files
     """a file or a list of files to train on"""
     validation: float | int | str | list[int] = 0.1
-    """kept for validation: a fraction, a count, a file of structures, a file of frame numbers, a list of frame numbers, or 0"""
+    """kept for validation: a fraction, a count, a file of structures, a file or a list of frame numbers (in data.train, from 0), or 0"""
     n_train: Annotated[int, Field(gt=0)] | None = None
     """train on so many of the frames left after validation"""
     test: Files | dict[str, Files] | None = None
@@ -172,7 +172,7 @@ class TrainConfig(Section):
     max_updates: Annotated[int, Field(gt=0)] | None = None
     """most updates of the weights"""
     dtype: Literal["float32", "float64"] = "float32"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """of the weights, the split and the order of the batches"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto, cpu or cuda"""

@@ -24,6 +24,7 @@ from equipot.train.model_config import Mistake, build_spec, model_schema, resolv
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _COMMAND_LINE = "command line"
+_WORDS = dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "dataclass_type"), "should be a section of keys")
 Path_ = tuple[str | int, ...]
 
 
@@ -176,7 +177,7 @@ def _mistake(error: ValidationError, data: dict[str, Any]) -> Mistake:
         return Mistake(path if path[-1] == "train" else ("data", "train"), "name the file to train on, such as data.train=frames.xyz")
     if first["type"] == "missing":
         return Mistake(path, "is missing")
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     described = _description(path)
     if described and len([e for e in errors if _known_path(e, data) == path]) > 1:
         message = f"should be {described}"

@@ -14,6 +14,7 @@ from equipot.spec import LayerSpec, ModelSpec
 
 _WHOLE = ("radial_basis", "embedding", "energy", "pair", "isolated_atom", "initialisation")
 AXES = (*_WHOLE, "pair_cutoff", "layers", "first_layer", "last_layer")
+_HIGHEST = {"cutoff": 100.0, "n_layers": 100}  # beyond them a slip of the pen or of the unit, which would use the machine up
 _PER_LAYER = ("layers", "first_layer", "last_layer")
 
 
@@ -61,7 +62,8 @@ def _checked_arguments(preset: str, model: dict[str, Any]) -> dict[str, Any]:
         checked = preset_model(preset)(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Mistake(tuple(first["loc"]), f"{first['msg']}, not {first['input']!r}") from None
+        message = first["msg"].replace("Input should be", "should be").replace("a valid tuple", "a list such as [64, 64]")
+        raise Mistake(tuple(first["loc"]), f"{message}, not {first['input']!r}") from None
     return {k: getattr(checked, k) for k in given}
 
 
@@ -80,11 +82,11 @@ def _bounded(name: str, parameter: inspect.Parameter) -> Any:
     if any(get_origin(k) is tuple for k in get_args(kind)):
         return Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False)] | None
     if name.startswith("n_"):
-        return Annotated[kind, Field(ge=1)]
+        return Annotated[kind, Field(ge=1, le=_HIGHEST.get(name))]
     if name.startswith("l_"):
         degree = Annotated[int, Field(ge=0, le=8)]
         return degree | None if type(None) in get_args(kind) else degree
-    return Annotated[kind, Field(gt=0)] if kind is float else kind
+    return Annotated[kind, Field(gt=0, le=_HIGHEST.get(name), allow_inf_nan=False)] if kind is float else kind
 
 
 def _with_axes(spec: ModelSpec, axes: dict[str, Any], model: dict[str, Any]) -> ModelSpec:
@@ -193,7 +195,11 @@ def model_schema() -> tuple[dict[str, Any], dict[str, Any]]:
         part.pop("required", None)
     axes = {k: v for k, v in definitions["properties"].items() if k in AXES and k != "layers"}
     layer = {"$ref": f"#/$defs/{LayerSpec.__name__}"}
-    axes["pair_cutoff"] = {"type": "object", "patternProperties": {"^[A-Z][a-z]?-[A-Z][a-z]?$": {"type": "number"}}, "additionalProperties": False}
+    axes["pair_cutoff"] = {
+        "type": "object",
+        "patternProperties": {"^[A-Z][a-z]?-[A-Z][a-z]?$": {"type": "number"}},
+        "additionalProperties": False,
+    }
     axes |= {"layers": {"anyOf": [layer, {"type": "array", "items": layer}]}, "first_layer": layer, "last_layer": layer}
     variants = []
     for name in PRESETS:

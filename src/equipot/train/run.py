@@ -88,7 +88,9 @@ def build(config: RunConfig, prepared: Prepared) -> tuple[TrainingModule, Traini
 
 
 def _free(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Raises UserError where a run would be overwritten, or there is none to resume."""
+    """Raises UserError where a run would be overwritten, there is none to resume, or no folder can be made."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, and a run needs a folder: set another out")
     if resume and not (folder / LAST).is_file():
         raise UserError(f"{folder}: there is no {LAST} to resume from: leave --resume out to start this run")
     if not resume and not overwrite and ((folder / LAST).exists() or (folder / BEST).exists()):
@@ -155,7 +157,8 @@ def _introduce(config: RunConfig, prepared: Prepared, potential: Potential, fold
         labels = ", ".join(f"{name} {n}" for name, n in count.labels.items())
         log.info("%s (%s): %d structures; labelled: %s", count.file, count.role, count.n_frames, labels)
     for finding in prepared.report.warnings:
-        log.warning("%s", finding)
+        # What the references cost has been said when they were found: only the run's log lacks it.
+        (EPOCHS if finding.code == "no-isolated-atoms" else log).warning("%s", finding)
     sizes = f"{len(prepared.train)} structures to train on, {n_valid} for validation, {sum(map(len, prepared.tests.values()))} for tests"
     n_weights = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     log.info("%s; %s with %d weights, %s; into %s", sizes, prepared.spec.preset, n_weights, config.train.dtype, folder)

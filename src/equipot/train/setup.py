@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from equipot.data.dataset import DataSet
-from equipot.data.elements import separate_isolated
+from equipot.data.elements import is_isolated_atom, separate_isolated
 from equipot.data.findings import Report
 from equipot.data.frame import Frame, elements_of, to_numbers
 from equipot.data.labels import Keys
 from equipot.data.preflight import preflight
 from equipot.data.readers import read_frames, resolve
 from equipot.data.references import References, reference_energies
-from equipot.data.split import INDEX_SUFFIXES, split
+from equipot.data.split import INDEX_SUFFIXES, checked_indices, read_indices, split
 from equipot.data.statistics import Statistics, statistics
 from equipot.data.units import Units
 from equipot.errors import UserError
@@ -76,8 +76,9 @@ def prepare(config: RunConfig) -> Prepared:
     report.raise_errors()
     _measurable(config, loss, validation)
     elements = to_numbers(elements_of(train))
-    training = DataSet(_weighted(train, config), elements, spec.cutoff)
-    held = DataSet(_weighted(validation, config), elements, spec.cutoff) if validation else None
+    train, validation = _weighted(train, config, "to train on"), _weighted(validation, config, "for validation")
+    training = DataSet(train, elements, spec.cutoff)
+    held = DataSet(validation, elements, spec.cutoff) if validation else None
     found = statistics(training, references)
     if loss.needs_stress:
         training, held = with_stand_in_cells(training), with_stand_in_cells(held) if held else None
@@ -93,7 +94,8 @@ def _read(config: RunConfig) -> tuple[list[Frame], list[Frame], dict[str, list[F
     """Training, validation and test frames, and isolated atoms."""
     data = config.data
     how = Keys(**data.keys.model_dump()), Units(**data.units.model_dump())
-    frames, isolated = separate_isolated(read_frames(data.train, *how))
+    read = read_frames(data.train, *how)
+    frames, isolated = separate_isolated(read)
     if data.isolated_atoms:
         apart = separate_isolated(read_frames(data.isolated_atoms, *how))
         if apart[0]:
@@ -106,10 +108,25 @@ def _read(config: RunConfig) -> tuple[list[Frame], list[Frame], dict[str, list[F
     if isinstance(data.validation, str) and not data.validation.endswith(INDEX_SUFFIXES):
         train = _first(frames, data.n_train, config.train.seed)
         validation = separate_isolated(read_frames(data.validation, *how))[0]
+        if not validation:
+            raise UserError(f"data.validation: {data.validation} holds no structures (isolated atoms do not count): name a file that does")
     else:
-        chosen, held = split(frames, data.validation, config.train.seed, data.n_train)
+        wanted = _structures(data.validation, read) if isinstance(data.validation, str | list) else data.validation
+        chosen, held = split(frames, wanted, config.train.seed, data.n_train)
         train, validation = [frames[i] for i in chosen], [frames[i] for i in held]
     return train, validation, {name: read_frames(files, *how) for name, files in data.test_sets().items()}, isolated
+
+
+def _structures(validation: str | list[int], read: list[Frame]) -> list[int]:
+    """Numbers of frames as they were read, isolated atoms counted, as numbers among the structures."""
+    numbers = read_indices(validation) if isinstance(validation, str) else validation
+    places = {place: i for i, place in enumerate(k for k, f in enumerate(read) if not is_isolated_atom(f))}
+    found = []
+    for number in checked_indices(numbers, len(read)):
+        if number not in places:
+            raise UserError(f"data.validation: frame {number} is an isolated atom ({read[number].source}): list structures only")
+        found.append(places[number])
+    return found
 
 
 def _first(frames: list[Frame], n_train: int | None, seed: int) -> list[Frame]:
@@ -134,13 +151,18 @@ def _measurable(config: RunConfig, loss: Loss, validation: list[Frame]) -> None:
         raise UserError(f"train.measure is {measure}, but loss.forces is 0: choose another measure")
 
 
-def _weighted(frames: Sequence[Frame], config: RunConfig) -> list[Frame]:
-    """Frames with the weight of their config_type."""
+def _weighted(frames: Sequence[Frame], config: RunConfig, purpose: str) -> list[Frame]:
+    """Frames with the weight of their config_type; raises UserError where all of them weigh nothing."""
     kinds = config.loss.config_types
     for kind in kinds:
         if frames and not any(f.config_type == kind for f in frames):
             log.warning("loss.config_types: no structure of %s has config_type %s", frames[0].file, kind)
-    return [replace(f, weight=f.weight * kinds[f.config_type]) if f.config_type in kinds else f for f in frames]
+    weighted = [replace(f, weight=f.weight * kinds[f.config_type]) if f.config_type in kinds else f for f in frames]
+    if weighted and not any(f.weight for f in weighted):
+        raise UserError(
+            f"{weighted[0].file}: all {len(weighted)} structures {purpose} have weight 0: look at their config_weight and at loss.config_types"
+        )
+    return weighted
 
 
 def fill_spec(spec: ModelSpec, elements: list[int], references: References, found: Statistics) -> ModelSpec:
