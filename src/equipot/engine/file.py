@@ -79,6 +79,13 @@ def read_native(path: str | Path) -> NativeFile:
         raise UserError(f"{path}: version {version} of the format, this equipot reads {FILE_VERSION}: export the model anew")
     if file_bytes != len(content) or zlib.crc32(content[_HEAD.size :]) != checksum:
         raise UserError(f"{path}: damaged or cut short")
+    try:
+        return _parse(content, n, text_bytes)
+    except (ValueError, IndexError, struct.error) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+
+
+def _parse(content: bytes, n: int, text_bytes: int) -> NativeFile:
     header = json.loads(content[_HEAD.size : _HEAD.size + text_bytes])
     first = _padded(_HEAD.size + text_bytes)
     tensors = {}

@@ -47,7 +47,7 @@ class NativeModel:
         self._where = "the exported model" if isinstance(model, bytes) else str(model)
         self._content = model if isinstance(model, bytes) else _read(Path(model))
         self._open(dtype or "float32")
-        self.header: dict[str, Any] = json.loads(self._lib.eq_header(self._handle))
+        self.header: dict[str, Any] = self._header()
         if dtype is None and self.header.get("dtype") == "float64":
             self._close()
             self._open("float64")
@@ -64,6 +64,12 @@ class NativeModel:
         status = self._lib.eq_open_memory(content, len(content), _BYTES[dtype], byref(self._handle), message, len(message))
         if status:
             raise UserError(f"{self._where}: {message.value.decode(errors='replace')}")
+
+    def _header(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._lib.eq_header(self._handle)))
+        except (ValueError, TypeError):
+            raise UserError(f"{self._where}: damaged header") from None
 
     def _close(self) -> None:
         self._lib.eq_close(self._handle)

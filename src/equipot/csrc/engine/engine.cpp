@@ -5,6 +5,7 @@
 #include "engine.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace eq {
@@ -16,6 +17,7 @@ void clear(T* x, int64_t n) {
 }
 
 constexpr int64_t senders_per_task = 16;
+constexpr double shortest = 1e-16;  // squared length of a channel below which a norm gate takes it for this
 
 }  // namespace
 
@@ -28,12 +30,13 @@ Engine<T>::Engine(const File& file) : model(file) {
   block_ = std::min<int64_t>(32, std::max<int64_t>(4, (int64_t{1} << 19) / (widest * static_cast<int64_t>(sizeof(T)))));
   scratch_.resize(1);
   // what atoms send in the first layer, by element
-  const int64_t width = row_length(0);
+  const int64_t width = row_length(0), dim = model.layers[0].h_dim;
   std::vector<int32_t> each(model.n_elements);
   for (int z = 0; z < model.n_elements; ++z) each[z] = z;
   std::vector<T> first(model.embedding);
   T* sent = sent_[0].reserve(model.n_elements * width);
   const auto& layer = model.layers[0];
+  if (dim == 0) throw BadFile("damaged: no features");
   if (layer.has_up)
     apply(layer.up, false, model.n_elements, each.data(), first.data(), sent, false, scratch_[0]);
   else
@@ -101,6 +104,14 @@ void Engine<T>::open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim
         const T value = static_cast<T>(g.factor) * activate(g.act, u[g.gate_start + k]);
         for (int64_t m = 0; m < g.dim; ++m) h[g.out_start + m * g.n + k] = value * u[g.in_start + m * g.n + k];
       }
+    for (const auto& x : gate.norms)
+      for (int64_t k = x.start; k < x.start + x.n; ++k) {
+        T length = 0;
+        for (int64_t m = 0; m < x.dim; ++m) length += u[k + m * x.n] * u[k + m * x.n];
+        length = std::sqrt(std::max(length, static_cast<T>(shortest)));
+        const T s = T(1) / (T(1) + std::exp(-length));
+        for (int64_t m = 0; m < x.dim; ++m) h[k + m * x.n] = s * u[k + m * x.n];
+      }
   }
 }
 
@@ -121,6 +132,15 @@ void Engine<T>::close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64
           gu[at] += value * gh[from];
         }
         gu[g.gate_start + k] += static_cast<T>(g.factor) * activate_slope(g.act, x) * sum;
+      }
+    for (const auto& x : gate.norms)
+      for (int64_t k = x.start; k < x.start + x.n; ++k) {
+        T length = 0, along = 0;
+        for (int64_t m = 0; m < x.dim; ++m) length += u[k + m * x.n] * u[k + m * x.n], along += u[k + m * x.n] * gh[k + m * x.n];
+        const bool is_short = length <= shortest;
+        length = std::sqrt(is_short ? static_cast<T>(shortest) : length);
+        const T s = T(1) / (T(1) + std::exp(-length)), slope = is_short ? T(0) : s * (T(1) - s) * along / length;
+        for (int64_t m = 0; m < x.dim; ++m) gu[k + m * x.n] += s * gh[k + m * x.n] + slope * u[k + m * x.n];
       }
   }
 }
@@ -193,8 +213,8 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
   } else if (d != u) {
     std::copy(d, d + n * layer.d_dim, u);
   }
-  if (layer.has_self) {
-    const T* old = nullptr;
+  const T* old = nullptr;
+  if (layer.has_self || layer.has_skip) {
     if (t == 0) {
       T* row = s.x.reserve(n * layer.h_dim);
       for (int64_t i = 0; i < n; ++i) std::copy_n(model.embedding.data() + types[i] * layer.h_dim, layer.h_dim, row + i * layer.h_dim);
@@ -202,9 +222,10 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
     } else {
       old = features_[t - 1].data() + first * layer.h_dim;
     }
-    apply(layer.self, false, n, types, old, u, true, s);
   }
+  if (layer.has_self) apply(layer.self, false, n, types, old, u, true, s);
   if (layer.has_gate) open_gate(layer.gate, n, u, layer.u_dim, h, layer.out_dim);
+  if (layer.has_skip) apply(layer.skip, false, n, types, old, h, true, s);
   if (layer.has_readout)
     for (int64_t i = 0; i < n; ++i) learned_[first + i] += read(layer.readout, h + i * layer.out_dim, s, nullptr, T(0));
   if (t + 1 < n_layers()) send(t + 1, first, last, s);
@@ -214,8 +235,8 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
 template <class T>
 void Engine<T>::send(int t, int64_t first, int64_t last, Scratch& s) {
   const auto& layer = model.layers[t];
-  const int64_t n = last - first, dim = layer.h_dim;
-  const T* h = features_[t - 1].data() + first * dim;
+  const int64_t n = last - first, dim = layer.row_dim;
+  const T* h = features_[t - 1].data() + first * layer.h_dim;
   T* sent = sent_[t].data() + first * dim;
   if (layer.has_up)
     apply(layer.up, false, n, types_.data() + first, h, sent, false, s);
@@ -247,7 +268,7 @@ void Engine<T>::backward(int t) {
   if (layer.has_density) g_density_.reserve(n_local_);
   if (t > 0) g_self_[t % 2].reserve(n_local_ * layer.h_dim);
   for_blocks(n_local_, &Engine::backward_block, t);
-  T* gh = t > 0 ? g_sent_.reserve(n_atoms * layer.h_dim) : nullptr;
+  T* gh = t > 0 ? g_sent_.reserve(n_atoms * layer.row_dim) : nullptr;
   const Edges<T> list = edges();
   pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int) {
     kernels<T>().convolve_back(layer.convolution, list, sent_[t].data(), t == 0, ga_.data(), layer.has_density ? g_density_.data() : nullptr,
@@ -266,14 +287,14 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
   clear(gh, n * dim);
   if (t + 1 < n_layers()) {
     const auto& next = model.layers[t + 1];
-    T* sent = g_sent_.data() + first * dim;
+    T* sent = g_sent_.data() + first * next.row_dim;
     for (int64_t i = 0; i < n; ++i)
-      for (int64_t k = 0; k < dim; ++k) sent[i * dim + k] *= next.scale[types[i]];
+      for (int64_t k = 0; k < next.row_dim; ++k) sent[i * next.row_dim + k] *= next.scale[types[i]];
     if (next.has_up)
       apply(next.up, true, n, types, sent, gh, true, s);
     else
       std::copy(sent, sent + n * dim, gh);
-    if (next.has_self) {
+    if (next.has_self || next.has_skip) {
       const T* self = g_self_[(t + 1) % 2].data() + first * dim;
       for (int64_t k = 0; k < n * dim; ++k) gh[k] += self[k];
     }
@@ -286,7 +307,11 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
     gu = s.u.reserve(n * layer.u_dim);
     close_gate(layer.gate, n, before_gate_[t].data() + first * layer.u_dim, gu, layer.u_dim, gh, dim);
   }
-  if (layer.has_self && t > 0) apply(layer.self, true, n, types, gu, g_self_[t % 2].data() + first * layer.h_dim, false, s);
+  if (t > 0 && (layer.has_self || layer.has_skip)) {
+    T* self = g_self_[t % 2].data() + first * layer.h_dim;
+    if (layer.has_self) apply(layer.self, true, n, types, gu, self, false, s);
+    if (layer.has_skip) apply(layer.skip, true, n, types, gh, self, layer.has_self, s);
+  }
   T* gd = gu;
   const T* d = densities_[t].data() + (layer.has_product || layer.has_density ? first * layer.d_dim : 0);
   if (layer.has_product) {

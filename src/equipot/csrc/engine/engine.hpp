@@ -20,7 +20,7 @@ class Engine {
   Pool pool;
 
   int n_layers() const { return static_cast<int>(model.layers.size()); }
-  int64_t row_length(int t) const { return model.layers[t].h_dim; }
+  int64_t row_length(int t) const { return model.layers[t].row_dim; }
 
   // What a call may do now: layers done forward, and those left backward.
   int n_forward = -1, n_backward = -1;

@@ -10,9 +10,9 @@
 namespace eq {
 
 constexpr int max_l = 8;
-constexpr int max_components = 256;                                            // of A or B in a product, one channel
+constexpr int max_components = 2048;  // of A or B in a product, one channel
 template <class T>
-constexpr int64_t chunk = 64 / static_cast<int64_t>(sizeof(T));  // channels whose polynomials are evaluated together
+constexpr int64_t chunk = 64 / static_cast<int64_t>(sizeof(T));  // channels, or atoms, whose polynomials are evaluated together
 
 // One coupling h(l1) x Y(l2) -> A(l3), channel by channel; blocks start at h_start of a row of h and out_start of a row of A.
 struct Path {
@@ -59,7 +59,8 @@ struct Edges {
   double* pull;     // [n_edges][3]: dE/dr_e
 };
 
-// Symmetric products as polynomials of the components of one channel, with coefficients of their own per channel.
+// Symmetric products as polynomials of the components of one channel, with coefficients of their own per channel. With a single channel a chunk
+// holds atoms of one element instead, and their coefficients are single numbers.
 template <class T>
 struct Polynomial {
   int n_in, n_out;              // components
@@ -68,9 +69,10 @@ struct Polynomial {
   const int16_t* factors;       // [n_monomials][3]; n_in stands for 1
   const int32_t* term_start;    // [n_monomials + 1]
   const int16_t* term_out;      // [n_terms]
-  const T* coefficients;        // [n_sets][n_chunks][n_terms][chunk]
+  const T* coefficients;        // [n_sets][n_chunks][n_terms][chunk]; of a single channel [n_sets][n_terms]
   int64_t set_size;             // numbers of one set
   bool per_element;
+  int n_elements;
 };
 
 template <class T>

@@ -112,7 +112,7 @@ void read_convolution(const File& file, const std::string& name, Layer<T>& layer
     p.l1 = static_cast<int>(in[0]), p.l2 = static_cast<int>(in[1]), p.l3 = static_cast<int>(in[2]);
     p.n_channels = in[3], p.h_start = in[4], p.w_start = in[5], p.out_start = in[6], p.out_stride = in[7];
     const int64_t d1 = 2 * p.l1 + 1, d3 = 2 * p.l3 + 1;
-    require(p.n_channels >= 1 && p.n_channels <= layer.h_dim && within(p.h_start, d1 * p.n_channels, layer.h_dim) &&
+    require(p.n_channels >= 1 && p.n_channels <= layer.row_dim && within(p.h_start, d1 * p.n_channels, layer.row_dim) &&
                 within(p.w_start, p.n_channels, n_weights) && p.out_stride >= 0 && p.out_stride <= layer.a_dim &&
                 within(p.out_start, (d3 - 1) * p.out_stride + p.n_channels, layer.a_dim),
             name + " has a path outside its rows");
@@ -125,7 +125,7 @@ void read_convolution(const File& file, const std::string& name, Layer<T>& layer
   read_tables(file, name, layer, n_weights + layer.has_density, n_elements);
   auto& c = layer.convolution;
   c.paths = layer.paths.data(), c.n_paths = static_cast<int64_t>(layer.paths.size());
-  c.l_max = l_max, c.h_dim = layer.h_dim, c.a_dim = layer.a_dim, c.density = layer.has_density;
+  c.l_max = l_max, c.h_dim = layer.row_dim, c.a_dim = layer.a_dim, c.density = layer.has_density;
   c.n_functions = n_weights + layer.has_density;
   c.table = layer.table.data(), c.knots = layer.knots.data(), c.tables = layer.tables.data();
   c.table_of = layer.table_of.data(), c.n_elements = n_elements;
@@ -138,7 +138,9 @@ void fold_coefficients(const File& file, const std::string& name, Product<T>& pr
   const auto values = file.reals(name + ".values", {static_cast<int64_t>(terms.size() / 3)});
   const auto& shape = file.get(name + ".weights", false, {-1, -1, poly.n_channels}).shape;
   const auto weights = file.reals(name + ".weights", shape);
-  const int64_t n_sets = shape[0], n_eta = shape[1], n_chunks = (poly.n_channels + chunk<T> - 1) / chunk<T>;
+  const int64_t n_sets = shape[0], n_eta = shape[1];
+  // a single channel's coefficients are not padded to a chunk
+  const int64_t width = poly.n_channels == 1 ? 1 : chunk<T>, n_chunks = (poly.n_channels + width - 1) / width;
   product.term_start.assign(poly.n_monomials + 1, 0);
   std::vector<int64_t> number;  // of the folded term each term belongs to
   for (size_t i = 0; i < values.size(); ++i) {
@@ -156,14 +158,14 @@ void fold_coefficients(const File& file, const std::string& name, Product<T>& pr
   }
   for (int64_t n = 0; n < poly.n_monomials; ++n) product.term_start[n + 1] += product.term_start[n];
   poly.n_terms = static_cast<int64_t>(product.term_out.size());
-  poly.set_size = n_chunks * poly.n_terms * chunk<T>;
+  poly.set_size = n_chunks * poly.n_terms * width;
   poly.per_element = n_sets > 1;
   require(poly.set_size <= (int64_t{1} << 36) / std::max<int64_t>(n_sets, 1), name + " is too large");
   std::vector<double> folded(n_sets * poly.set_size, 0.0);
   for (int64_t z = 0; z < n_sets; ++z)
     for (size_t i = 0; i < values.size(); ++i)
       for (int64_t k = 0; k < poly.n_channels; ++k)
-        folded[z * poly.set_size + (k / chunk<T> * poly.n_terms + number[i]) * chunk<T> + k % chunk<T>] +=
+        folded[z * poly.set_size + (k / width * poly.n_terms + number[i]) * width + k % width] +=
             values[i] * weights[(z * n_eta + terms[3 * i + 2]) * poly.n_channels + k];
   product.coefficients = cast<T>(folded);
   poly.coefficients = product.coefficients.data();
@@ -175,7 +177,7 @@ void read_product(const File& file, const std::string& name, Layer<T>& layer, in
   auto& poly = product.polynomial;
   const auto& shape = file.get(name + ".weights", false, {-1, -1, -1}).shape;
   require(shape[0] == 1 || shape[0] == n_elements, name + " has weights of another number of elements");
-  poly.n_channels = shape[2];
+  poly.n_channels = shape[2], poly.n_elements = n_elements;
   require(poly.n_channels >= 1 && poly.n_channels <= layer.d_dim && layer.d_dim % poly.n_channels == 0 && layer.d_dim / poly.n_channels < max_components,
           name + " does not fit the density");
   poly.n_in = static_cast<int>(layer.d_dim / poly.n_channels);
@@ -200,7 +202,8 @@ int activation(int64_t code) {
 Gate read_gate(const File& file, const std::string& name, int64_t in_dim, int64_t out_dim) {
   Gate gate;
   std::vector<char> used(out_dim, 0);
-  const auto scalars = file.integers(name + ".scalars", {-1, 4}), gated = file.integers(name + ".gated", {-1, 6});
+  const auto scalars = file.integers(name + ".scalars", {-1, 4}), gated = file.integers(name + ".gated", {-1, 6}),
+             norms = file.integers(name + ".norms", {-1, 3});
   const auto scalar_factors = file.reals(name + ".scalar_factors", {static_cast<int64_t>(scalars.size() / 4)});
   const auto gated_factors = file.reals(name + ".gated_factors", {static_cast<int64_t>(gated.size() / 6)});
   for (size_t i = 0; i < scalar_factors.size(); ++i) {
@@ -215,6 +218,13 @@ Gate read_gate(const File& file, const std::string& name, int64_t in_dim, int64_
                 claim(used, g[1], g[2] * g[3]),
             name + " has a block outside its rows");
     gate.gated.push_back({g[0], g[1], g[2], g[3], g[4], activation(g[5]), gated_factors[i]});
+  }
+  for (size_t i = 0; i < norms.size(); i += 3) {
+    const int64_t* x = norms.data() + i;
+    require(x[1] >= 1 && x[1] <= 2 * max_l + 1 && x[2] >= 1 && x[2] <= out_dim && within(x[0], x[1] * x[2], std::min(in_dim, out_dim)) &&
+                claim(used, x[0], x[1] * x[2]),
+            name + " has a block outside its rows");
+    gate.norms.push_back({x[0], x[1], x[2]});
   }
   require(all(used), name + " leaves features out");
   return gate;
@@ -243,13 +253,15 @@ Readout<T> read_readout(const File& file, const std::string& name, int64_t dim) 
 template <class T>
 void read_layer(const File& file, int index, int64_t h_dim, int n_elements, Layer<T>& layer) {
   const std::string name = "layer" + std::to_string(index);
-  const auto dims = file.integers(name + ".dims", {8});
+  const auto dims = file.integers(name + ".dims", {9});
   for (int64_t d : dims) require(d >= 0 && d <= longest_row, name + " has rows without a sensible length");
+  layer.row_dim = dims[8];
   layer.h_dim = dims[0], layer.a_dim = dims[1], layer.d_dim = dims[2], layer.u_dim = dims[3], layer.out_dim = dims[4];
   require(layer.h_dim == h_dim && dims[5] <= max_l && dims[7] <= 1, name + " does not fit the layer before it");
   layer.has_density = dims[7] == 1;
   layer.scale = cast<T>(file.reals(name + ".scale", {n_elements}));
-  if ((layer.has_up = file.has(name + ".up.blocks"))) layer.up = read_linear<T>(file, name + ".up", h_dim, h_dim, n_elements);
+  if ((layer.has_up = file.has(name + ".up.blocks"))) layer.up = read_linear<T>(file, name + ".up", h_dim, layer.row_dim, n_elements);
+  require(layer.has_up || layer.row_dim == h_dim, name + " sends rows of another length than its features");
   read_convolution(file, name, layer, static_cast<int>(dims[5]), dims[6], n_elements);
   layer.linear = read_linear<T>(file, name + ".linear", layer.a_dim, layer.d_dim, n_elements);
   layer.b_dim = layer.d_dim;
@@ -260,6 +272,7 @@ void read_layer(const File& file, int index, int64_t h_dim, int n_elements, Laye
     require(layer.d_dim == layer.u_dim, name + " has a density of another length than its update");
   }
   if ((layer.has_self = file.has(name + ".self.blocks"))) layer.self = read_linear<T>(file, name + ".self", h_dim, layer.u_dim, n_elements);
+  if ((layer.has_skip = file.has(name + ".skip.blocks"))) layer.skip = read_linear<T>(file, name + ".skip", h_dim, layer.out_dim, n_elements);
   if ((layer.has_gate = file.has(name + ".gate.scalars")))
     layer.gate = read_gate(file, name + ".gate", layer.u_dim, layer.out_dim);
   else
@@ -330,6 +343,7 @@ T activate(int act, T x) {
     case 4: return x > 0 ? x : T(0);
     case 5: return T(0.5) * x * (T(1) + std::erf(x * T(0.70710678118654752440)));
     case 6: return x * std::tanh(x > 20 ? x : std::log1p(std::exp(x)));
+    case 7: return (x > 20 ? x : std::log1p(std::exp(x))) - T(0.69314718055994530942);
     default: return x;
   }
 }
@@ -353,6 +367,7 @@ T activate_slope(int act, T x) {
       const T t = std::tanh(x > 20 ? x : std::log1p(std::exp(x)));
       return t + x * (T(1) - t * t) / (T(1) + std::exp(-x));
     }
+    case 7: return T(1) / (T(1) + std::exp(-x));
     default: return T(1);
   }
 }

@@ -35,7 +35,11 @@ struct Gate {
     double factor;
   };
   std::vector<Scalars> scalars;
+  struct Norms {
+    int64_t start, dim, n;
+  };
   std::vector<Gated> gated;
+  std::vector<Norms> norms;  // x sigmoid(|x|), in place
 };
 
 // A perceptron on the scalars of an atom, with one output.
@@ -60,10 +64,11 @@ struct Product {
 
 template <class T>
 struct Layer {
-  int64_t h_dim, a_dim, d_dim, b_dim, u_dim, out_dim;  // h, density A, its linear map D, product B, in front of the gate, new features
-  bool has_up = false, has_product = false, has_self = false, has_gate = false, has_readout = false, has_density = false;
+  // h, what is sent of it, density A, its linear map D, product B, in front of the gate, new features
+  int64_t h_dim, row_dim, a_dim, d_dim, b_dim, u_dim, out_dim;
+  bool has_up = false, has_product = false, has_self = false, has_skip = false, has_gate = false, has_readout = false, has_density = false;
   std::vector<T> scale;  // [n_elements], of what is sent
-  Linear<T> up, linear, product_linear, self;
+  Linear<T> up, linear, product_linear, self, skip;
   Product<T> product;
   Gate gate;
   Readout<T> readout;
@@ -106,6 +111,6 @@ template <class T>
 T activate(int act, T x);
 template <class T>
 T activate_slope(int act, T x);
-constexpr int n_activations = 7;
+constexpr int n_activations = 8;
 
 }  // namespace eq

@@ -9,20 +9,22 @@ import numpy as np
 from torch import nn
 
 from equipot.conventions import SECOND_MOMENT
-from equipot.errors import CannotExpressError, UserError
+from equipot.errors import CannotExpressError
 from equipot.math import Irreps
+from equipot.model.export.products import coupled_tensors, product_tensors
+from equipot.nn.channel_mixing import Spread, SumChannels, spread_irreps
+from equipot.nn.coupled import CoupledProduct
 from equipot.nn.gate import Gate
 from equipot.nn.layer import Layer, NoProduct
 from equipot.nn.linear import ElementLinear, IrrepsLinear
+from equipot.nn.norm_gate import NormGate
 from equipot.nn.perceptron import Perceptron
 from equipot.nn.product import SymmetricProduct
 from equipot.nn.readout import NoReadout, Readout, SumReadout
-from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, NoSelf, NoSkip, Residual, Selector, Unnormalised
-from equipot.ops.plan import ProductPlan
+from equipot.nn.slots import DivideBy, DivideByDensity, ElementResidual, IdentitySkip, NoSelf, NoSkip, Residual, Selector, Unnormalised
 
 Tensors = dict[str, np.ndarray]
-ACTIVATION_CODES = {"identity": 0, "silu": 1, "tanh": 2, "abs": 3, "relu": 4, "gelu": 5, "mish": 6}
-HIGHEST_CORRELATION = 3
+ACTIVATION_CODES = {"identity": 0, "silu": 1, "tanh": 2, "abs": 3, "relu": 4, "gelu": 5, "mish": 6, "ssp": 7}
 
 
 class Linear:
@@ -34,6 +36,8 @@ class Linear:
     @classmethod
     def of(cls, module: nn.Module, attributes: np.ndarray | None) -> "Linear":
         """From a linear module, its factors folded in."""
+        if isinstance(module, SumChannels):
+            return cls._over_channels(module)
         if not isinstance(module, IrrepsLinear | ElementLinear):
             raise CannotExpressError(f"the native engine does not know a linear map of type {type(module).__name__}")
         weight = (module.weight * module._scale).detach().numpy()
@@ -45,6 +49,34 @@ class Linear:
     def identity(cls, irreps: Irreps) -> "Linear":
         """The map that changes nothing."""
         return cls(irreps, irreps, np.concatenate([np.eye(b.mul).reshape(1, -1) for b in irreps], axis=1))
+
+    @classmethod
+    def _over_channels(cls, module: SumChannels) -> "Linear":
+        """K^{-1/2} times the sum over the incoming channel of every path, then the module's own map."""
+        inner = cls.of(module.linear, None)
+        matrices, parts = inner._matrices(1), []
+        coupled = Irreps(tuple(block for block, _ in module.widths))
+        for out in inner.irreps_out:
+            if (out.l, out.p) not in matrices:
+                continue
+            widths = next(w for block, w in module.widths if (block.l, block.p) == (out.l, out.p))
+            rows = np.split(matrices[out.l, out.p][0], np.cumsum(widths)[:-1])
+            parts.append(np.concatenate([np.tile(row, (k, 1)) / np.sqrt(k) for k, row in zip(widths, rows, strict=True)]).reshape(1, -1))
+        return cls(coupled, inner.irreps_out, np.concatenate(parts, axis=1))
+
+    @classmethod
+    def spread(cls, irreps: Irreps) -> "Linear":
+        """Every channel as many times as there are channels, one behind the other."""
+        return cls(
+            irreps, spread_irreps(irreps), np.concatenate([np.repeat(np.eye(b.mul), b.mul, axis=1).reshape(1, -1) for b in irreps], axis=1)
+        )
+
+    @classmethod
+    def restriction(cls, irreps_in: Irreps, irreps_out: Irreps) -> "Linear":
+        """The blocks of the input that the output has, as they are."""
+        return cls(
+            irreps_in, irreps_out, np.concatenate([np.eye(irreps_in.mul(b.l, b.p), b.mul).reshape(1, -1) for b in irreps_out], axis=1)
+        )
 
     def scaled(self, factors: np.ndarray) -> "Linear":
         """Times one factor per element of the atom."""
@@ -96,23 +128,24 @@ def layer_tensors(layer: Layer, features: Irreps, kept: Irreps, attributes: np.n
         linear = linear.then(Linear.of(layer.selector.linear, attributes))
     elif not isinstance(layer.selector, NoSelf):
         raise CannotExpressError(f"the native engine does not know a selector of type {type(layer.selector).__name__}")
-    found: Tensors = {f"{name}.paths": _table(paths, 8), f"{name}.scale": _factors(layer.before, n_elements, "before")}
-    found |= linear.tensors(f"{name}.linear")
-    if isinstance(layer.up, IrrepsLinear):
-        found |= Linear.of(layer.up, attributes).tensors(f"{name}.up")
-    elif not isinstance(layer.up, nn.Identity):
-        raise CannotExpressError(f"the native engine does not know a linear up of type {type(layer.up).__name__}")
+    before = layer.before.normaliser if isinstance(layer.before, Spread) else layer.before
+    found: Tensors = {f"{name}.paths": _table(paths, 8), f"{name}.scale": _factors(before, n_elements, "before")}
+    found |= linear.tensors(f"{name}.linear") | _up_tensors(layer, features, attributes, f"{name}.up")
     update = density
     if isinstance(layer.product, SymmetricProduct):
         update = layer.product.linear.irreps_out
-        found |= _product_tensors(layer.product, f"{name}.product") | Linear.of(layer.product.linear, attributes).tensors(
-            f"{name}.product.linear"
-        )
+        found |= product_tensors(layer.product, f"{name}.product")
+        found |= Linear.of(layer.product.linear, attributes).tensors(f"{name}.product.linear")
+    elif isinstance(layer.product, CoupledProduct):
+        update = kept
+        found |= coupled_tensors(layer.product, f"{name}.product") | Linear.identity(update).tensors(f"{name}.product.linear")
     elif not isinstance(layer.product, NoProduct):
         raise CannotExpressError(f"the native engine does not know a product of type {type(layer.product).__name__}")
     found |= _self_tensors(layer.self_connection, attributes, f"{name}.self")
     found |= _gate_tensors(layer.nonlinearity, f"{name}.gate")
-    if not isinstance(layer.skip, NoSkip):
+    if isinstance(layer.skip, IdentitySkip):
+        found |= Linear.restriction(features, kept).tensors(f"{name}.skip")
+    elif not isinstance(layer.skip, NoSkip):
         raise CannotExpressError(f"the native engine does not know a skip of type {type(layer.skip).__name__}")
     dims = (
         features.dim,
@@ -123,9 +156,20 @@ def layer_tensors(layer: Layer, features: Irreps, kept: Irreps, attributes: np.n
         plan.l_max,
         plan.n_weights,
         isinstance(layer.after, DivideByDensity),
+        plan.irreps_in.dim,
     )
     found[f"{name}.dims"] = np.array(dims, dtype=np.int64)
     return found
+
+
+def _up_tensors(layer: Layer, features: Irreps, attributes: np.ndarray | None, name: str) -> Tensors:
+    """The map from features to what is sent, if there is one."""
+    steps = [Linear.of(layer.up, attributes)] if not isinstance(layer.up, nn.Identity) else []
+    if isinstance(layer.before, Spread):
+        steps.append(Linear.spread(features))
+    if not steps:
+        return {}
+    return (steps[0] if len(steps) == 1 else steps[0].then(steps[1])).tensors(name)
 
 
 def readout_tensors(readout: nn.Module, name: str) -> Tensors:
@@ -156,39 +200,6 @@ def _factors(module: nn.Module, n_elements: int, place: str) -> np.ndarray:
     raise CannotExpressError(f"the native engine does not know a normaliser {place} the linear map of type {type(module).__name__}")
 
 
-def _product_tensors(product: SymmetricProduct, name: str) -> Tensors:
-    """The polynomial: monomials (n, 3) of components, −1 where there are fewer factors; terms (monomial, component of B, η); their values."""
-    plan: ProductPlan = product.plan
-    if plan.correlation > HIGHEST_CORRELATION:
-        raise UserError(
-            f"correlation {plan.correlation}: the native engine has products of up to {HIGHEST_CORRELATION} factors; use the torch engine"
-        )
-    k = plan.n_channels
-    number: dict[tuple[int, ...], int] = {}
-    terms: list[tuple[int, int, int]] = []
-    values: list[float] = []
-    for term in plan.terms:
-        first = list(plan.irreps_out)[term.out].start // k
-        for m, eta, n in zip(*np.nonzero(term.coefficients), strict=True):
-            monomial = tuple(sorted(term.monomials[n].tolist(), reverse=True))
-            monomial += (-1,) * (HIGHEST_CORRELATION - len(monomial))
-            terms.append((number.setdefault(monomial, len(number)), first + int(m), term.w_start + int(eta)))
-            values.append(term.coefficients[m, eta, n])
-    monomials = np.array(list(number), dtype=np.int64).reshape(-1, HIGHEST_CORRELATION)
-    order = np.lexsort(monomials.T[::-1])
-    rank = np.argsort(order)
-    table = _table(terms, 3)
-    table[:, 0] = rank[table[:, 0]]
-    by_monomial = np.lexsort((table[:, 2], table[:, 1], table[:, 0]))
-    weight = product.weight.detach().numpy()
-    return {
-        f"{name}.monomials": monomials[order],
-        f"{name}.terms": table[by_monomial],
-        f"{name}.values": np.array(values)[by_monomial],
-        f"{name}.weights": weight if weight.ndim == 3 else weight[None],
-    }
-
-
 def _self_tensors(module: nn.Module, attributes: np.ndarray | None, name: str) -> Tensors:
     if isinstance(module, NoSelf):
         return {}
@@ -198,9 +209,16 @@ def _self_tensors(module: nn.Module, attributes: np.ndarray | None, name: str) -
 
 
 def _gate_tensors(gate: nn.Module, name: str) -> Tensors:
-    """Scalars (in start, out start, n, activation) and gated blocks (in start, out start, 2l+1, channels, gates' start, activation), with factors."""
+    """Scalars (in start, out start, n, activation), gated blocks (in start, out start, 2l+1, channels, gates' start, activation), with factors.
+
+    Of a norm gate: blocks (start, 2l+1, channels).
+    """
     if isinstance(gate, nn.Identity):
         return {}
+    norms: list[tuple[int, ...]] = []
+    if isinstance(gate, NormGate):
+        norms = [(b.start, b.dim, b.mul) for b in gate.irreps]
+        gate = Gate(Irreps(), True)
     if not isinstance(gate, Gate):
         raise CannotExpressError(f"the native engine does not know a nonlinearity of type {type(gate).__name__}")
     acts = {1: "silu", -1: "tanh"}
@@ -221,6 +239,7 @@ def _gate_tensors(gate: nn.Module, name: str) -> Tensors:
         f"{name}.scalars": _table(scalars, 4),
         f"{name}.scalar_factors": np.array(scalar_factors),
         f"{name}.gated": _table(gated, 6),
+        f"{name}.norms": _table(norms, 3),
         f"{name}.gated_factors": np.full(len(gated), SECOND_MOMENT[act]),
     }
 

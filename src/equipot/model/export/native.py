@@ -8,7 +8,8 @@ import torch
 from equipot import __version__
 from equipot.engine.file import FILE_VERSION, to_bytes
 from equipot.errors import CannotExpressError, UserError
-from equipot.model.export.layers import HIGHEST_CORRELATION, layer_tensors, readout_tensors
+from equipot.model.export.layers import layer_tensors, readout_tensors
+from equipot.model.export.products import HIGHEST_CORRELATION
 from equipot.model.export.radial import tabulate
 from equipot.model.potential import Potential
 from equipot.nn.perceptron import Perceptron
