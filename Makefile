@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS := $(or $(EQUIPOT_PEERS),.peers)
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/equipot/csrc/*) src/equipot/math/coupling.py
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/equipot/csrc/* src/equipot/csrc/*/*) src/equipot/math/coupling.py
 
 .PHONY: demo test install dev lint bench docs peers clean
 .NOTPARALLEL:
