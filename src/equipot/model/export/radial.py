@@ -72,48 +72,57 @@ class _TooManyError(Exception):
 
 def _table(functions: Functions, cutoff: float, accuracy: float) -> tuple[np.ndarray, np.ndarray, float, int]:
     """Knots, their values (n_knots, 3, n_functions), the error outside of kinks and the number of kinks."""
-    knots = np.linspace(0.0, cutoff, FEWEST + 1)
-    knots, kinks = _refine(functions, knots, np.zeros(0), cutoff, accuracy)
+    even = np.linspace(0.0, cutoff, FEWEST + 1)
+    values = _at_knots(functions, np.linspace(0.0, cutoff, 8 * FEWEST + 1), cutoff)
+    scale = np.maximum(np.abs(values[:, :2]).max(axis=(0, 2)), np.finfo(float).tiny)
+    knots, errors = _refine(functions, even, cutoff, accuracy * scale)
+    kinks = knots[:-1][(errors > accuracy * scale).any(axis=1)]
     if len(kinks):
         # the chains of halved intervals that lead to the kinks have done their work
-        knots = np.unique(np.concatenate([np.linspace(0.0, cutoff, FEWEST + 1), kinks.ravel()]))
-        knots, _ = _refine(functions, knots, kinks[:, 0], cutoff, accuracy)
-    values, errors, scale = _interval_errors(functions, knots, cutoff)
-    smooth = ~np.isin(knots[:-1], kinks[:, 0]) if len(kinks) else np.ones(len(knots) - 1, dtype=bool)
-    return knots, values, float((errors[smooth] / scale).max(initial=0.0)), len(kinks)
+        ends = knots[1:][np.isin(knots[:-1], kinks)]
+        knots, errors = _refine(functions, np.unique(np.concatenate([even, kinks, ends])), cutoff, accuracy * scale)
+        errors = errors[~np.isin(knots[:-1], kinks)]
+    return knots, _at_knots(functions, knots, cutoff), float((errors / scale).max(initial=0.0)), len(kinks)
 
 
-def _refine(functions: Functions, knots: np.ndarray, frozen: np.ndarray, cutoff: float, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
-    """Knots with intervals halved until they are accurate, and the intervals (n, 2) that were not even when shortest; `frozen`: left alone."""
-    while True:
-        _, errors, scale = _interval_errors(functions, knots, cutoff)
-        bad = (errors > accuracy * scale).any(axis=1) & ~np.isin(knots[:-1], frozen)
-        long = np.diff(knots) > SHORTEST * cutoff
-        if not (bad & long).any():
-            hopeless = bad & ~long
-            return knots, np.stack([knots[:-1][hopeless], knots[1:][hopeless]], axis=1)
-        middle = 0.5 * (knots[:-1] + knots[1:])[bad & long]
-        knots = np.sort(np.concatenate([knots, middle]))
-        if len(knots) > MOST:
+def _refine(functions: Functions, knots: np.ndarray, cutoff: float, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Knots with intervals halved until value and slope are right to `allowed` (2,) or they are too short, and the errors of each (n − 1, 2)."""
+    left, right = knots[:-1], knots[1:]
+    done: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    n_done = 0
+    while len(left):
+        errors = _interval_errors(functions, left, right, cutoff)
+        bad = (errors > allowed).any(axis=1) & (right - left > SHORTEST * cutoff)
+        done.append((left[~bad], right[~bad], errors[~bad]))
+        n_done += int((~bad).sum())
+        middle = 0.5 * (left + right)[bad]
+        left, right = np.concatenate([left[bad], middle]), np.concatenate([middle, right[bad]])
+        if n_done + len(left) > MOST:
             raise _TooManyError
+    starts, ends, errors = (np.concatenate(parts) for parts in zip(*done, strict=True))
+    order = np.argsort(starts)
+    return np.append(starts[order], ends[order[-1]]), errors[order]
 
 
-def _interval_errors(functions: Functions, knots: np.ndarray, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values at the knots (n, 3, w), the largest errors of value and slope in every interval (n − 1, 2), and the scale of each (2,)."""
-    at = np.minimum(knots, cutoff * _INSIDE)
-    values = np.stack(functions(at, 2), axis=1)
-    h = np.diff(knots)
-    scale = np.maximum(np.abs(values[:, :2]).max(axis=(0, 2)), np.finfo(float).tiny)
+def _at_knots(functions: Functions, knots: np.ndarray, cutoff: float) -> np.ndarray:
+    """(n, 3, n_functions): values, slopes and curvatures, at the cutoff as seen from inside."""
+    return np.stack(functions(np.minimum(knots, cutoff * _INSIDE), 2), axis=1)
+
+
+def _interval_errors(functions: Functions, left: np.ndarray, right: np.ndarray, cutoff: float) -> np.ndarray:
+    """The largest errors of value and slope of interpolation in the intervals, (n, 2)."""
+    ends = _at_knots(functions, left, cutoff), _at_knots(functions, right, cutoff)
+    h = right - left
     errors = np.zeros((len(h), 2))
     for s in _PLACES:
-        exact = functions(knots[:-1] + s * h, 1)
-        for d, found in enumerate(interpolate(values, s, h)):
+        exact = functions(left + s * h, 1)
+        for d, found in enumerate(interpolate(*ends, s, h)):
             errors[:, d] = np.maximum(errors[:, d], np.abs(found - exact[d]).max(axis=1, initial=0.0))
-    return values, errors, scale
+    return errors
 
 
-def interpolate(values: np.ndarray, s: float, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R and R' at the fraction s of every interval, of lengths h (n − 1,), each (n − 1, n_functions)."""
+def interpolate(a: np.ndarray, b: np.ndarray, s: float, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R and R' at the fraction s of intervals of lengths h (n,), from values (n, 3, n_functions) at both ends; each (n, n_functions)."""
     q = 1.0 - s
     left = np.array([q**3 * (1 + 3 * s + 6 * s**2), s * q**3 * (1 + 3 * s), 0.5 * s**2 * q**3])
     right = np.array([s**3 * (1 + 3 * q + 6 * q**2), -q * s**3 * (1 + 3 * q), 0.5 * q**2 * s**3])
@@ -121,7 +130,7 @@ def interpolate(values: np.ndarray, s: float, h: np.ndarray) -> tuple[np.ndarray
     d_left = np.array([-rise, q**2 * (1 + 2 * s - 15 * s**2), 0.5 * s * q**2 * (2 - 5 * s)])
     d_right = np.array([rise, s**2 * (1 + 2 * q - 15 * q**2), -0.5 * q * s**2 * (2 - 5 * q)])
     powers = np.stack([np.ones_like(h), h, h * h], axis=1)
-    a, b = values[:-1] * powers[:, :, None], values[1:] * powers[:, :, None]
+    a, b = a * powers[:, :, None], b * powers[:, :, None]
     value = np.einsum("d,ndw->nw", left, a) + np.einsum("d,ndw->nw", right, b)
     slope = np.einsum("d,ndw->nw", d_left, a) + np.einsum("d,ndw->nw", d_right, b)
     return value, slope / h[:, None]
