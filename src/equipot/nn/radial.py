@@ -1,6 +1,7 @@
 """Edges' radial part: the basis e_n(r) and the weights R_pk(r) of the convolution."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,19 @@ def _soft(r: Tensor, r0: Tensor) -> Tensor:
 
 TRANSFORMS = {"agnesi": _agnesi, "soft": _soft}
 """By name, what turns the distance r and the pair's r0, both (P,) in Å, into the argument of the basis."""
+
+ENVELOPES: dict[str, Callable[["RadialBasis", Tensor], Tensor]] = {
+    "polynomial": lambda basis, r: geometry.polynomial_envelope(r, basis.cutoff, basis.p),
+    "cosine": lambda basis, r: geometry.cosine_envelope(r, basis.cutoff),
+}
+"""By name, u(r) of a basis, (P,)."""
+
+FAMILIES: dict[str, Callable[["RadialBasis", Tensor], Tensor]] = {
+    "bessel": lambda basis, x: geometry.bessel_basis(x, basis.frequencies, basis.prefactor),
+    "gaussian": lambda basis, x: geometry.gaussian_basis(x, basis.centres, basis.width),
+    "chebyshev": lambda basis, x: geometry.chebyshev_basis(x, basis.n, basis.cutoff),
+}
+"""By name, the functions f_n(x) of a basis, (P, n)."""
 
 
 class RadialBasis(nn.Module):
@@ -67,17 +81,7 @@ class RadialBasis(nn.Module):
             x = r = r * self.stretch[species_receiver, species_sender].to(r.dtype)
         if self.transform_radius is not None:
             x = self.transform(r, self.transform_radius[species_sender, species_receiver].to(r.dtype))
-        if self.envelope == "polynomial":
-            envelope = geometry.polynomial_envelope(r, self.cutoff, self.p)
-        else:
-            envelope = geometry.cosine_envelope(r, self.cutoff)
-        if self.kind == "bessel":
-            values = geometry.bessel_basis(x, self.frequencies, self.prefactor)
-        elif self.kind == "gaussian":
-            values = geometry.gaussian_basis(x, self.centres, self.width)
-        else:
-            values = geometry.chebyshev_basis(x, self.n, self.cutoff)
-        return values * envelope.unsqueeze(1)
+        return FAMILIES[self.kind](self, x) * ENVELOPES[self.envelope](self, r).unsqueeze(1)
 
 
 class LinearWeights(nn.Module):
