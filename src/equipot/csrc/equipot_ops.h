@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes; the loader compares it with the number it was written for. */
-#define EQUIPOT_ABI_VERSION 4
+#define EQUIPOT_ABI_VERSION 5
 #define EQUIPOT_MAX_L 8 /* largest degree of h, Y and A */
 
 enum {
@@ -235,6 +235,51 @@ EQUIPOT_API int equipot_gate_f64(const equipot_gate_map* map, int64_t n_atoms, i
 EQUIPOT_API int equipot_gate_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* g, const double* x, double* gx);
 EQUIPOT_API int equipot_gate_double_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* u, const double* g,
                                                  const double* x, double* dg, double* dx);
+
+/* ---- Geometry --------------------------------------------------------------------------------------------------------------------------- */
+
+/* Real harmonics of directions, component-normalised, polar axis y: Y[e, l*l + l + m] = N_lm P_l^(|m|)(y) Im or Re (z + ix)^|m| for l <= l_max <=
+ * EQUIPOT_MAX_L, of (x, y, z) = v / |v|, which is 0 for v = 0; l = 1 is sqrt(3) (x, y, z); see equipot.math.harmonics.
+ * Forward Y(v); backward, the gradient gv of <g, Y(v)>; and double backward: with the cotangent u of gv, the gradients dg and dv of <u, gv>:
+ * dg = (dY/dv) u, and dv the second derivative of <g, Y(v)> times u.
+ *   v, gv, u, dv [n_edges][3], y, g, dg [n_edges][(l_max + 1)^2]. dg or dv may be null: it is not computed. */
+EQUIPOT_API int equipot_harmonics_f32(int64_t l_max, int64_t n_edges, int n_threads, const float* v, float* y);
+EQUIPOT_API int equipot_harmonics_backward_f32(int64_t l_max, int64_t n_edges, int n_threads, const float* g, const float* v, float* gv);
+EQUIPOT_API int equipot_harmonics_double_backward_f32(int64_t l_max, int64_t n_edges, int n_threads, const float* u, const float* g, const float* v,
+                                                      float* dg, float* dv);
+EQUIPOT_API int equipot_harmonics_f64(int64_t l_max, int64_t n_edges, int n_threads, const double* v, double* y);
+EQUIPOT_API int equipot_harmonics_backward_f64(int64_t l_max, int64_t n_edges, int n_threads, const double* g, const double* v, double* gv);
+EQUIPOT_API int equipot_harmonics_double_backward_f64(int64_t l_max, int64_t n_edges, int n_threads, const double* u, const double* g,
+                                                      const double* v, double* dg, double* dv);
+
+enum { EQUIPOT_POLYNOMIAL = 0, EQUIPOT_COSINE = 1 };
+
+/* Radial functions e[i, k] = factor * sin(w_k r_i) / r_i * u(r_i), continued smoothly to r = 0 and 0 for r >= cutoff, with the envelope
+ *   EQUIPOT_POLYNOMIAL: u = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2), x = r / cutoff, p >= 1;
+ *   EQUIPOT_COSINE:     u = (1 + cos(pi r / cutoff)) / 2. */
+typedef struct {
+  int64_t n_basis;
+  int64_t envelope, p; /* p is ignored for EQUIPOT_COSINE */
+  double cutoff, factor;
+} equipot_bessel;
+
+/* Forward e(r, w); backward, the gradients gr and gw of <g, e(r, w)>; and double backward: with cotangents a, b of gr, gw, the gradients dg, dr, dw
+ * of <a, gr> + <b, gw>. A cotangent may be null: it is zero. An output but e may be null: it is not computed.
+ *   r, gr, a, dr [n_pairs], w, gw, b, dw [n_basis], e, g, dg [n_pairs][n_basis].
+ *   work: scratch of equipot_bessel_work(n_pairs, n_basis) reals for gw or dw. Sums over pairs are taken in an order that n_pairs alone fixes.
+ * Distances are not negative; |w r| below 8000 keeps full precision. */
+EQUIPOT_API int64_t equipot_bessel_work(int64_t n_pairs, int64_t n_basis);
+EQUIPOT_API int equipot_bessel_f32(const equipot_bessel* basis, int64_t n_pairs, int n_threads, const float* r, const float* w, float* e);
+EQUIPOT_API int equipot_bessel_backward_f32(const equipot_bessel* basis, int64_t n_pairs, int n_threads, const float* g, const float* r,
+                                            const float* w, float* gr, float* gw, float* work);
+EQUIPOT_API int equipot_bessel_double_backward_f32(const equipot_bessel* basis, int64_t n_pairs, int n_threads, const float* a, const float* b,
+                                                   const float* g, const float* r, const float* w, float* dg, float* dr, float* dw, float* work);
+EQUIPOT_API int equipot_bessel_f64(const equipot_bessel* basis, int64_t n_pairs, int n_threads, const double* r, const double* w, double* e);
+EQUIPOT_API int equipot_bessel_backward_f64(const equipot_bessel* basis, int64_t n_pairs, int n_threads, const double* g, const double* r,
+                                            const double* w, double* gr, double* gw, double* work);
+EQUIPOT_API int equipot_bessel_double_backward_f64(const equipot_bessel* basis, int64_t n_pairs, int n_threads, const double* a, const double* b,
+                                                   const double* g, const double* r, const double* w, double* dg, double* dr, double* dw,
+                                                   double* work);
 
 #ifdef __cplusplus
 }

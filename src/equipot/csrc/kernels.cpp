@@ -15,6 +15,10 @@ extern const equipot::Product<float> product_f32;
 extern const equipot::Product<double> product_f64;
 extern const equipot::Gate<float> gate_f32;
 extern const equipot::Gate<double> gate_f64;
+extern const equipot::Harmonics<float> harmonics_f32;
+extern const equipot::Harmonics<double> harmonics_f64;
+extern const equipot::Bessel<float> bessel_f32;
+extern const equipot::Bessel<double> bessel_f64;
 
 namespace {
 
@@ -68,6 +72,10 @@ const equipot::Kernels kernels = {
     &product_f64,
     &gate_f32,
     &gate_f64,
+    &harmonics_f32,
+    &harmonics_f64,
+    &bessel_f32,
+    &bessel_f64,
 };
 
 }  // namespace EQUIPOT_NAMESPACE

@@ -30,6 +30,10 @@ template <class T>
 struct Product;
 template <class T>
 struct Gate;
+template <class T>
+struct Harmonics;
+template <class T>
+struct Bessel;
 
 struct Kernels {
   const char* name;
@@ -41,6 +45,10 @@ struct Kernels {
   const Product<double>* product_f64;
   const Gate<float>* gate_f32;
   const Gate<double>* gate_f64;
+  const Harmonics<float>* harmonics_f32;
+  const Harmonics<double>* harmonics_f64;
+  const Bessel<float>* bessel_f32;
+  const Bessel<double>* bessel_f64;
 
   template <class T>
   const Convolution<T>& convolution() const;
@@ -50,6 +58,10 @@ struct Kernels {
   const Product<T>* product() const;
   template <class T>
   const Gate<T>* gate() const;
+  template <class T>
+  const Harmonics<T>* harmonics() const;
+  template <class T>
+  const Bessel<T>* bessel() const;
 };
 template <>
 inline const Convolution<float>& Kernels::convolution<float>() const { return f32; }
@@ -67,5 +79,13 @@ template <>
 inline const Gate<float>* Kernels::gate<float>() const { return gate_f32; }
 template <>
 inline const Gate<double>* Kernels::gate<double>() const { return gate_f64; }
+template <>
+inline const Harmonics<float>* Kernels::harmonics<float>() const { return harmonics_f32; }
+template <>
+inline const Harmonics<double>* Kernels::harmonics<double>() const { return harmonics_f64; }
+template <>
+inline const Bessel<float>* Kernels::bessel<float>() const { return bessel_f32; }
+template <>
+inline const Bessel<double>* Kernels::bessel<double>() const { return bessel_f64; }
 
 }  // namespace equipot

@@ -12,7 +12,7 @@ import torch
 
 from equipot.ops.plan import ConvolutionPlan
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 MAX_CORRELATION = 4
 """`EQUIPOT_MAX_CORRELATION`: factors of a symmetric product."""
 _NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
@@ -90,6 +90,12 @@ class GateMap:
         self.x_dim, self.y_dim = x_dim, y_dim
         self.struct = GateMapStruct((GateBlockStruct * len(blocks))(*blocks), len(blocks), x_dim, y_dim)
         self.reference = byref(self.struct)
+
+
+class BesselStruct(Structure):
+    """`equipot_bessel`."""
+
+    _fields_ = [*((name, c_int64) for name in ("n_basis", "envelope", "p")), ("cutoff", c_double), ("factor", c_double)]
 
 
 class ProductEntryStruct(Structure):
@@ -198,6 +204,13 @@ def gate_map(key: str) -> GateMap:
 
 
 @cache
+def bessel(key: str, n_basis: int) -> BesselStruct:
+    """The radial functions "envelope,p,cutoff,factor"."""
+    envelope, p, cutoff, factor = key.split(",")
+    return BesselStruct(n_basis, ("polynomial", "cosine").index(envelope), int(p), float(cutoff), float(factor))
+
+
+@cache
 def product_of_key(key: str) -> NativeProduct:
     """The library's plan for "n_in,n_out,n_weights;entry;entry…", an entry being weight, out, value, factors."""
     head, *lines = key.split(";")
@@ -232,6 +245,7 @@ def _declare(lib: ctypes.CDLL) -> None:
     lib.equipot_product_create.argtypes = [POINTER(ProductEntryStruct), c_int64, c_int64, c_int64, c_int64, POINTER(c_void_p)]
     lib.equipot_product_create.restype = c_int
     lib.equipot_product_destroy.argtypes, lib.equipot_product_destroy.restype = [c_void_p], None
+    lib.equipot_bessel_work.argtypes, lib.equipot_bessel_work.restype = [c_int64, c_int64], c_int64
     for suffix in ("f32", "f64"):
         for name, n_arrays in (("convolution", 4), ("convolution_backward", 8), ("convolution_double_backward", 12)):
             function = getattr(lib, f"equipot_{name}_{suffix}")
@@ -244,6 +258,14 @@ def _declare(lib: ctypes.CDLL) -> None:
         for name, n_arrays in (("gate", 2), ("gate_backward", 3), ("gate_double_backward", 5)):
             function = getattr(lib, f"equipot_{name}_{suffix}")
             function.argtypes = [POINTER(GateMapStruct), c_int64, c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+        for name, n_arrays in (("harmonics", 2), ("harmonics_backward", 3), ("harmonics_double_backward", 5)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [c_int64, c_int64, c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+        for name, n_arrays in (("bessel", 3), ("bessel_backward", 6), ("bessel_double_backward", 9)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [POINTER(BesselStruct), c_int64, c_int] + [c_void_p] * n_arrays
             function.restype = c_int
         for name, n_arrays in (("product", 3), ("product_backward", 5), ("product_double_backward", 8)):
             function = getattr(lib, f"equipot_{name}_{suffix}")

@@ -1,5 +1,6 @@
 """What a backward pass will use: torch knows it of each pass (`inputs=`), but tells a Function only of the graph."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,32 @@ def plain(*tensors: torch.Tensor | None) -> bool:
     if torch._C._len_torch_dispatch_stack() or torch._C._functorch.maybe_current_level() is not None:
         return False
     return all(t is None or type(t) is torch.Tensor or type(t) is torch.nn.Parameter for t in tensors)
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func (jvp, vmap, …) is running."""
+    return torch._C._functorch.maybe_current_level() is not None
+
+
+def third_derivative(ctx: Any, operation: Callable[..., torch.Tensor], n: int, cotangents: tuple[torch.Tensor | None, ...]) -> list:
+    """The derivative of a double backward, through `operation` in plain torch: slow, and differentiable again.
+
+    ctx.saved_tensors are the cotangents of the n gradients (None: zero), the cotangent of the result, and the n arguments; `cotangents` are
+    those of the gradients of the last n + 1 of them, None for what nothing used. Returns the gradients of all 2n + 1, or None.
+    """
+    create = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # new names: what they depend on themselves is not to be followed
+        own = [None if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        first = torch.autograd.grad(operation(*own[n + 1 :]), own[n + 1 :], own[n], create_graph=True)
+        pulled = [(x, c) for x, c in zip(first, own[:n], strict=True) if c is not None]
+        second = torch.autograd.grad(
+            [x for x, _ in pulled], own[n:], [c for _, c in pulled], create_graph=True, allow_unused=True
+        )
+        used = [(x, c) for x, c in zip(second, cotangents, strict=True) if x is not None and c is not None and x.requires_grad]
+        inputs = [t for t in own if t is not None]
+        found = iter(torch.autograd.grad([x for x, _ in used], inputs, [c for _, c in used], create_graph=create, allow_unused=True))
+    return [None if t is None else next(found) for t in own]
 
 
 def _executed(node: Any) -> bool:

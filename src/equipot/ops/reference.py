@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from equipot.math import Irreps
+from equipot.ops import geometry
 from equipot.ops.pairs import rows_of_edges
 from equipot.ops.plan import ConvolutionPlan, Edges, GatePlan, Path, ProductPlan, ProductTerm
 
@@ -132,3 +133,17 @@ def n_linear_weights(irreps_in: Irreps, irreps_out: Irreps) -> int:
 def segment_sum(x: Tensor, index: Tensor, n: int) -> Tensor:
     """Σ over rows of equal index: (R, ...) → (n, ...)."""
     return x.new_zeros(n, *x.shape[1:]).index_add(0, index, x)
+
+
+def spherical_harmonics(vectors: Tensor, l_max: int) -> Tensor:
+    """Y_lm of the directions, (E, (l_max+1)²) of vectors (E, 3): `ops.geometry.spherical_harmonics`."""
+    return geometry.spherical_harmonics(vectors, l_max)
+
+
+def enveloped_bessel(r: Tensor, frequencies: Tensor, prefactor: float, cutoff: float, envelope: str, p: int) -> Tensor:
+    """e_k(r) = c sin(w_k r)/r · u(r), with the envelope "polynomial" (of exponent p) or "cosine"; see `ops.geometry`.
+
+    Args: r (P,) Å, frequencies w (n,) in 1/Å, both may require a gradient. Returns (P, n), 0 from the cutoff on.
+    """
+    u = geometry.polynomial_envelope(r, cutoff, p) if envelope == "polynomial" else geometry.cosine_envelope(r, cutoff)
+    return geometry.bessel_basis(r, frequencies, prefactor) * u.unsqueeze(1)

@@ -25,6 +25,8 @@ class Ops:
     irreps_linear: Callable[..., Tensor]
     symmetric_product: Callable[..., Tensor]
     gate: Callable[..., Tensor] = reference.gate
+    spherical_harmonics: Callable[..., Tensor] = reference.spherical_harmonics
+    enveloped_bessel: Callable[..., Tensor] = reference.enveloped_bessel
 
     def describe(self) -> str:
         """The implementation in words, such as 'cpu (C++, avx512)'."""
@@ -54,9 +56,18 @@ def select(backend: Backend = "auto") -> Ops:
 def _cpu() -> Ops | None:
     if native.library() is None:
         return None
-    from equipot.ops import cpu, cpu_gate, cpu_linear, cpu_product  # their operations can be registered only with the library there
+    # their operations can be registered only with the library there
+    from equipot.ops import cpu, cpu_bessel, cpu_gate, cpu_harmonics, cpu_linear, cpu_product
 
-    return Ops("cpu", cpu.edge_convolution, cpu_linear.irreps_linear, cpu_product.symmetric_product, cpu_gate.gate)
+    return Ops(
+        "cpu",
+        cpu.edge_convolution,
+        cpu_linear.irreps_linear,
+        cpu_product.symmetric_product,
+        cpu_gate.gate,
+        cpu_harmonics.spherical_harmonics,
+        cpu_bessel.enveloped_bessel,
+    )
 
 
 @cache
