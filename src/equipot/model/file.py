@@ -22,7 +22,9 @@ _KEY = "equipot"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def save_model(potential: Potential, path: str | Path, provenance: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None) -> None:
+def save_model(
+    potential: Potential, path: str | Path, provenance: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write NAME.equipot whole or not at all: the tensors of the potential (or of `state`, e.g. averaged weights) and a header that rebuilds it.
 
     provenance: plain data kept in the header: training statistics, data hashes, metrics.
@@ -76,7 +78,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged model header") from None
     if schema > SCHEMA_VERSION:
-        raise UserError(f"{path}: written by a newer equipot (file schema {schema}, this version reads up to {SCHEMA_VERSION}): update equipot")
+        raise UserError(
+            f"{path}: written by a newer equipot (file schema {schema}, this version reads up to {SCHEMA_VERSION}): update equipot"
+        )
     return header
 
 
@@ -109,7 +113,9 @@ def check_device(device: str) -> None:
     if kind not in ("cpu", "cuda"):
         raise UserError(f"device must be cpu or cuda, not {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda was asked for, but torch finds no GPU here: use device cpu, or install a torch with CUDA on a machine with a GPU")
+        raise UserError(
+            "device cuda was asked for, but torch finds no GPU here: use device cpu, or install a torch with CUDA on a machine with a GPU"
+        )
 
 
 def _load_tensors(potential: Potential, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
