@@ -1,9 +1,7 @@
 """The model file: one safetensors file, tensors and a JSON header. Opening one executes nothing."""
 
 import json
-import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from equipot.conventions import SCHEMA_VERSION
 from equipot.errors import UserError
 from equipot.model.potential import Potential
 from equipot.spec import ModelSpec
+from equipot.whole_file import write_whole
 
 _KEY = "equipot"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -38,25 +37,6 @@ def save_model(
         "provenance": provenance or {},
     }
     write_whole(path, to_bytes(tensors, metadata={_KEY: json.dumps(header)}))
-
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write beside, fsync, rename: a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
