@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := $(or $(EQUIPOT_PEERS),.peers)
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/equipot/csrc/* src/equipot/csrc/*/*) src/equipot/math/coupling.py
 
-.PHONY: demo test install dev lint bench docs peers clean
+.PHONY: demo test install dev lint peers clean
 .NOTPARALLEL:
 
 # torch goes in first and pinned: a range would make pip fetch the newest build with gigabytes of GPU packages

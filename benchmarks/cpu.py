@@ -152,7 +152,11 @@ def run(name: str, n: int, threads: int, rounds: int) -> Row:
         frames_of(n, frames)
         if program == "nequip":
             symbols = sorted({s for atoms in read(frames, ":") for s in atoms.symbols}, key="HCNO".index)
-            settings = {**settings, "per_type_energy_scales": dict.fromkeys(symbols, 1.0), "per_type_energy_shifts": dict.fromkeys(symbols, -1.0)}
+            settings = {
+                **settings,
+                "per_type_energy_scales": dict.fromkeys(symbols, 1.0),
+                "per_type_energy_shifts": dict.fromkeys(symbols, -1.0),
+            }
         content = {"settings": settings, "frames": str(frames), "bundle": str(bundle), "dtype": "float32", "threads": threads}
         job.write_text(json.dumps(content))
         peer = Peer(program, job, threads)

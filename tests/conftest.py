@@ -15,3 +15,9 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference data at {folder}: set EQUIPOT_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Exports of models are not kept in the user's folder."""
+    os.environ["EQUIPOT_CACHE"] = str(tmp_path_factory.mktemp("cache"))

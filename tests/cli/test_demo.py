@@ -26,7 +26,9 @@ def finished(tmp_path_factory):
         patch.setattr(
             demo,
             "QUICK",
-            demo.Scale({"n_layers": 2, "l_max": 1, "n_channels": 8}, "max_updates: 1000", demo.SHORT_TEST, demo.SHORT_HOT, (100, 100), (1.0, 1.0)),
+            demo.Scale(
+                {"n_layers": 2, "l_max": 1, "n_channels": 8}, "max_updates: 1000", demo.SHORT_TEST, demo.SHORT_HOT, (100, 100), (1.0, 1.0)
+            ),
         )
         yield folder, run("--quick", "--out", folder), patch
 

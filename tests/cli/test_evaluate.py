@@ -100,6 +100,13 @@ def test_several_files_and_names(model, water, tmp_path):
     assert found["hot"]["n_structures"] == 2
 
 
+def test_brackets_in_names_are_not_markup(model, water, tmp_path):
+    odd = tmp_path / "a[b].xyz"
+    odd.write_bytes(water.read_bytes())
+    shown = run(model, odd, f"hot[red]={water}").stdout
+    assert "a[b].xyz" in shown and "hot[red]" in shown
+
+
 def test_without_labels_it_predicts_and_says_so(model, tmp_path):
     ase.io.write(tmp_path / "bare.xyz", molecules(2, labels=False), format="extxyz")
     result = run(model, tmp_path / "bare.xyz", "--json", tmp_path / "e.json", "--predictions", tmp_path / "p.extxyz")

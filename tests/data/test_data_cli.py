@@ -55,6 +55,12 @@ def test_check(file, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["counts"][0]["labels"] == {"energy": 6, "forces": 6, "stress": 0}
 
 
+def test_brackets_in_names_are_not_markup(file):
+    status, output = run("check", file, "--test", f"x[/red]={file}")
+    assert status in (0, 1)
+    assert "test" in output and "[/red]" in output
+
+
 def test_check_with_isolated_atoms(file, tmp_path):
     (tmp_path / "iso.xyz").write_text(
         "".join(f'1\nProperties=species:S:1:pos:R:3 energy={e} pbc="F F F"\n{s} 0 0 0\n' for s, e in (("H", -13.6), ("O", -2000.0)))

@@ -229,3 +229,26 @@ def test_skin_of_zero_builds_each_time():
     assert kept.n_builds == 5
     with pytest.raises(UserError, match="skin"):
         SkinList([0], 3.0, skin=-1.0)
+
+
+@pytest.mark.parametrize("pbc", [(False, False, False), (True, True, False), (True, False, True), (False, True, False)])
+@pytest.mark.parametrize("distance", [300.0, 1e6])
+def test_atoms_that_have_flown_off_change_no_other_pair(pbc, distance):
+    """The grid of the search would cover the way to them: slow, and the end of the process by an exception of the processor at 1e6 Å."""
+    rng = np.random.default_rng(0)
+    cell = np.array([[6.0, 0.4, 0.2], [-0.5, 6.5, 0.3], [0.6, -0.2, 7.0]])
+    cluster = rng.random((6, 3)) @ cell
+    used = cell[list(pbc)]
+    away = np.linalg.svd(used)[2][-1] if len(used) else np.array([0.6, -0.8, 0.0])
+    positions = np.concatenate([cluster, cluster[:2] + distance * away, cluster[2:3] - 3.0 * distance * away])
+    species = np.zeros(9, dtype=int)
+    together = neighbour_graph(positions, species, cell, pbc, 4.0)
+    parts = [neighbour_graph(positions[own], species[own], cell, pbc, 4.0) for own in (slice(6), slice(6, 8), slice(8, 9))]
+    found = sorted(map(tuple, torch.column_stack([together.receiver, together.sender, together.shift]).tolist()))
+    wanted = [
+        (r + start, s + start, *shift)
+        for part, start in zip(parts, (0, 6, 8), strict=True)
+        for r, s, shift in zip(part.receiver.tolist(), part.sender.tolist(), part.shift.tolist(), strict=True)
+    ]
+    assert found == sorted(wanted)
+    assert len(parts[0].sender)

@@ -226,6 +226,7 @@ def test_no_atoms(model_file: Path) -> None:
         ({"engine": "gpu"}, "'gpu' is not known"),
         ({"dtype": "float16"}, "float32 or float64"),
         ({"skin": -1.0}, "skin"),
+        ({"dtpe": "float64"}, "no option 'dtpe'"),
     ],
 )
 def test_bad_options(model_file: Path, options: dict, message: str) -> None:

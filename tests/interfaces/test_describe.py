@@ -13,6 +13,7 @@ from equipot.interfaces.describe import describe
 from equipot.interfaces.md import run_md
 from equipot.interfaces.md_settings import MDSettings
 from equipot.model import Potential, save_model
+from equipot.model.export import native_bytes
 from equipot.presets import botnet
 
 
@@ -39,6 +40,19 @@ def test_the_body_order_of_a_body_ordered_model(tmp_path: Path) -> None:
     save_model(Potential(spec), tmp_path / "m.equipot")
     found = describe(tmp_path / "m.equipot")
     assert (found["body_order"], found["correlation_order"]) == (4, [1, 2, 3])
+
+
+def test_an_exported_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.eqn"
+    path.write_bytes(native_bytes(random_potential(), 1e-4, {"name": "trial"}))
+    found = describe(path)
+    assert json.loads(json.dumps(found)) == found
+    assert (found["kind"], found["preset"], found["dtype"], found["n_layers"]) == ("exported", "nequip", "float64", 2)
+    assert (found["elements"], found["cutoff"], found["provenance"]) == (["H", "C", "O"], 4.0, {"name": "trial"})
+    assert 0.0 < max(found["tabulation"]["relative_error"]) <= 1e-4
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="damaged"):
+        describe(path)
 
 
 def test_a_run_folder(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_distance_is_transformed_but_not_in_the_envelope():
         oracle.bessel(oracle.agnesi(R.numpy(), r0), CUTOFF, 5, math.sqrt(2 / CUTOFF))
         * oracle.polynomial_envelope(R.numpy(), CUTOFF, 6)[:, None]
     )
-    assert np.allclose(basis(transform_radius=radii)(R, sender, receiver).numpy(), expected, rtol=0, atol=1e-12)
+    assert np.allclose(basis(transform="agnesi", transform_radius=radii)(R, sender, receiver).numpy(), expected, rtol=0, atol=1e-12)
 
 
 def test_a_shorter_cutoff_of_a_pair_is_by_centre_and_neighbour():

@@ -1,5 +1,6 @@
 """The command line: thin. Each file registers its commands; nothing heavy is imported before a command runs."""
 
+import errno
 import importlib
 import logging
 import os
@@ -54,8 +55,21 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
-    except OSError as error:
-        if debug:
+    except (OSError, MemoryError, RuntimeError) as error:
+        words = in_words(error)
+        if debug or words is None:
             raise
-        typer.echo(f"equipot: {error}", err=True)
+        typer.echo(f"equipot: {words}", err=True)
         sys.exit(2)
+
+
+def in_words(error: Exception) -> str | None:
+    """One line on what the machine refused, with the file where it is known; None for what is a mistake of the program."""
+    if isinstance(error, OSError):
+        file = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = ": make room for it; what was written whole is kept, and a run goes on with --resume where it has begun" if full else ""
+        return f"{file}{error.strerror or error}{remedy}"
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in ("out of memory", "can't allocate memory")):
+        return "out of memory: take smaller batches (train.batch_size, evaluate --batch-size), a smaller model or cutoff, or fewer atoms"
+    return None

@@ -91,6 +91,7 @@ def _named(text: str) -> tuple[str, str]:
 
 def table(names: Sequence[str], results: "Sequence[Evaluation]") -> "Table":
     """MAE / RMSE of every file, under it those of its config types and elements."""
+    from rich.markup import escape
     from rich.table import Table
 
     columns = [c for c in COLUMNS if any(f"{c[0]}_mae" in r.measures for r in results)]
@@ -102,10 +103,10 @@ def table(names: Sequence[str], results: "Sequence[Evaluation]") -> "Table":
     for name, result in zip(names, results, strict=True):
         view.add_section()
         m = result.measures
-        view.add_row(f"[bold]{name}[/]", f"{m['n_structures']}", *(_cell(m, c) for c, _ in columns))
+        view.add_row(f"[bold]{escape(name)}[/]", f"{m['n_structures']}", *(_cell(m, c) for c, _ in columns))
         if len(result.per_config_type) > 1:
             for kind, measures in result.per_config_type.items():
-                view.add_row(f"  {kind}", f"{measures['n_structures']}", *(_cell(measures, c) for c, _ in columns))
+                view.add_row(f"  {escape(kind)}", f"{measures['n_structures']}", *(_cell(measures, c) for c, _ in columns))
         for element, measures in result.per_element.items():
             view.add_row(f"  {element}", f"[dim]{measures['n_atoms']}[/]", *(_cell(measures, c) for c, _ in columns))
     return view
@@ -113,8 +114,10 @@ def table(names: Sequence[str], results: "Sequence[Evaluation]") -> "Table":
 
 def remarks(names: Sequence[str], results: "Sequence[Evaluation]", predictions: Path | None) -> list[str]:
     """What must be said besides the numbers: labels that are not there, and where the predictions are."""
+    from rich.markup import escape
+
     lines = []
-    for name, result in zip(names, results, strict=True):
+    for name, result in zip(map(escape, names), results, strict=True):
         m = result.measures
         missing = [label for label, count in (("energy", "n_energies"), ("forces", "n_forces")) if m[count] < m["n_structures"]]
         if not (m["n_energies"] or m["n_forces"] or m["n_stresses"]):
@@ -123,7 +126,7 @@ def remarks(names: Sequence[str], results: "Sequence[Evaluation]", predictions: 
         elif missing:
             counts = ", ".join(f"{label} of {m['n_energies' if label == 'energy' else 'n_forces']}" for label in missing)
             lines.append(f"[yellow]{name}: labelled in part ({counts} of {m['n_structures']} structures); errors are over those[/]")
-    return lines + ([f"predictions: {predictions}"] if predictions else [])
+    return lines + ([f"predictions: {escape(str(predictions))}"] if predictions else [])
 
 
 def _cell(measures: dict[str, float], name: str) -> str:

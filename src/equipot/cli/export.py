@@ -30,7 +30,8 @@ def export(
     from equipot.errors import UserError
     from equipot.model import load_model
     from equipot.model.export import native_bytes
-    from equipot.model.file import read_header, write_whole
+    from equipot.model.file import read_header
+    from equipot.whole_file import write_whole
 
     if to not in FORMATS:
         raise UserError(f"--to {to} is not known: one of {', '.join(FORMATS)}")

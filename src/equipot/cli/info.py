@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def info(
-    file: Annotated[str, typer.Argument(help="A model, a run folder, a simulation's restart file, or anything that holds structures.")],
+    file: Annotated[
+        str, typer.Argument(help="A model, exported or not, a run folder, a simulation's restart file, or anything that holds structures.")
+    ],
     json_file: Annotated[
         str, typer.Option("--json", help="Write all facts as JSON to this file; - is standard output.", metavar="FILE")
     ] = "",
@@ -55,13 +57,13 @@ def _model(found: dict[str, Any]) -> list[Any]:
     rows = {
         "preset": found["preset"] or "(none)",
         "elements": " ".join(found["elements"]),
-        "cutoff": f"{found['cutoff']:g} Å, receptive field {found['receptive_field']:g} Å ({found['n_layers']} layers)",
+        "cutoff": _cutoff(found),
         "E0 (eV)": _listed(found["e0"], ".6f"),
         "scale": _listed(found["scale"], ".6g"),
         "shift (eV)": _listed(found["shift"], ".6g"),
         "radial basis": _words(spec["radial_basis"]),
         "embedding": _words(spec["embedding"]),
-        "body order": "unbounded" if found["body_order"] is None else str(found["body_order"]),
+        "body order": _order(found["body_order"]),
         "correlation orders": ", ".join(orders),
         "smoothness at cutoff": found["smoothness"],
         "isolated atom": found["isolated_atom"],
@@ -72,6 +74,26 @@ def _model(found: dict[str, Any]) -> list[Any]:
         **_origin(provenance),
     }
     return [_table(f"model {found['path']}", rows), _layers(found)]
+
+
+def _exported(found: dict[str, Any]) -> list[Any]:
+    tables = found["tabulation"]
+    rows = {
+        "preset": found["preset"] or "(none)",
+        "elements": " ".join(found["elements"]),
+        "cutoff": _cutoff(found),
+        "body order": _order(found["body_order"]),
+        "smoothness at cutoff": found["smoothness"],
+        "dtype": found["dtype"],
+        "radial tables": f"{', '.join(str(n) for n in tables['knots'])} knots, relative error {max(tables['relative_error']):.1e}",
+        "written by": f"equipot {found['equipot']}, exported form {found['format']}",
+        **_origin(found["provenance"]),
+    }
+    return [_table(f"exported model {found['path']}", rows)]
+
+
+def _cutoff(found: dict[str, Any]) -> str:
+    return f"{found['cutoff']:g} Å, receptive field {found['receptive_field']:g} Å ({found['n_layers']} layers)"
 
 
 def _origin(provenance: dict[str, Any]) -> dict[str, str]:
@@ -172,7 +194,7 @@ def _data(found: dict[str, Any]) -> list[Any]:
     return [f"data {found['path']}", summary_table(found)]
 
 
-_SHOW = {"model": _model, "run": _run, "simulation": _simulation, "data": _data}
+_SHOW = {"model": _model, "exported": _exported, "run": _run, "simulation": _simulation, "data": _data}
 
 
 def _table(title: str, rows: dict[str, str]) -> "Table":

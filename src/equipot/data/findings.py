@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -126,9 +127,16 @@ def counts_table(counts: Sequence[LabelCount], wide: bool = True) -> Table:
         table.add_column("config_type", overflow="fold")
     names = short_names([c.file for c in counts])
     for c in counts:
-        kinds = ", ".join(f"{kind} {n}" for kind, n in c.config_types.items())
+        kinds = escape(", ".join(f"{kind} {n}" for kind, n in c.config_types.items()))
         labels = [str(c.labels[name]) for name in ("energy", "forces", "stress")]
-        table.add_row(names[c.file], c.role, str(c.n_frames), *labels, str(c.n_isolated), *([" ".join(c.elements), kinds] if wide else []))
+        table.add_row(
+            escape(names[c.file]),
+            escape(c.role),
+            str(c.n_frames),
+            *labels,
+            str(c.n_isolated),
+            *([" ".join(c.elements), kinds] if wide else []),
+        )
     return table
 
 

@@ -6,11 +6,11 @@ The folder is EQUIPOT_CACHE, else `equipot` in XDG_CACHE_HOME or ~/.cache; EQUIP
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 from equipot import __version__
 from equipot.engine.file import FILE_VERSION
+from equipot.whole_file import write_whole
 
 EXPORT_REVISION = 1
 """Raised when the same model is exported to other numbers: what was kept before is then not used."""
@@ -28,11 +28,7 @@ def cached(model: Path) -> Path | None:
 def keep(path: Path, content: bytes) -> None:
     """Write whole or not at all; a folder that cannot be written to is none."""
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
+        write_whole(path, content)
 
 
 def _folder() -> Path | None:

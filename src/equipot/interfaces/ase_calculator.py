@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from equipot.model import Potential
 
 
+ASE_OPTIONS = {"restart", "ignore_bad_restart_file", "label", "atoms", "directory"}  # of its own base class, which takes any other silently
+
+
 class NoStressError(UserError, PropertyNotImplementedError):
     """Stress was asked of a structure without a volume; also the exception ASE expects for what cannot be computed."""
 
@@ -44,6 +47,9 @@ class Calculator(AseCalculator):
         skin: float = 1.0,
         **kwargs: Any,
     ) -> None:
+        unknown = sorted(set(kwargs) - ASE_OPTIONS)
+        if unknown:
+            raise UserError(f"Calculator has no option {unknown[0]!r}: it takes path, dtype, device, engine and skin")
         super().__init__(**kwargs)
         self.engine = open_engine(path, engine, dtype, device, skin)
         model = str(path) if isinstance(path, str | Path) else "potential"

@@ -1,4 +1,4 @@
-"""What a file or folder is, as plain data: a model, a training run, a simulation to resume, or a data set."""
+"""What a file or folder is, as plain data: a model, an exported one, a training run, a simulation to resume, or a data set."""
 
 import csv
 from collections import Counter
@@ -7,6 +7,7 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
+from equipot.engine.file import SUFFIX, read_native
 from equipot.errors import UserError
 
 _RUN_FILES = ("config.yaml", "metrics.csv", "best.equipot", "last.ckpt")
@@ -14,12 +15,14 @@ _MODEL_SUFFIXES = (".equipot", ".safetensors")
 
 
 def describe(name: str | Path) -> dict[str, Any]:
-    """Facts under the key "kind" ("model", "run", "simulation" or "data"), JSON-ready; raises UserError for what is none of them."""
+    """Facts under the key "kind" ("model", "exported", "run", "simulation" or "data"), JSON-ready; raises UserError for what is none of them."""
     path = Path(name)
     if path.is_dir() and any((path / file).is_file() for file in _RUN_FILES):
         return describe_run(path)
     if path.suffix in _MODEL_SUFFIXES:
         return describe_model(path)
+    if path.suffix == SUFFIX:
+        return describe_exported(path)
     if path.suffix == ".restart":
         return describe_simulation(path)
     return describe_data(str(name))
@@ -60,6 +63,31 @@ def describe_model(path: Path) -> dict[str, Any]:
         "equipot": header.get("equipot"),
         "spec": spec.to_dict(),
         "provenance": header.get("provenance") or {},
+    }
+
+
+def describe_exported(path: Path) -> dict[str, Any]:
+    """An exported model: what it was made from, and how exact its tables are; raises UserError as `read_native` does."""
+    from equipot.spec import ModelSpec, body_order, smoothness
+
+    header = read_native(path).header
+    spec = ModelSpec.from_dict(header["spec"])
+    return {
+        "kind": "exported",
+        "path": str(path),
+        "preset": spec.preset,
+        "elements": [chemical_symbols[z] for z in spec.elements],
+        "cutoff": spec.cutoff,
+        "receptive_field": spec.cutoff * len(spec.layers),
+        "n_layers": len(spec.layers),
+        "body_order": body_order(spec),
+        "smoothness": smoothness(spec),
+        "dtype": header["dtype"],
+        "tabulation": header["tabulation"],
+        "format": header["format"],
+        "equipot": header["equipot"],
+        "spec": header["spec"],
+        "provenance": header["provenance"],
     }
 
 

@@ -14,6 +14,7 @@ from ase.constraints import dict2constraint
 
 from equipot.errors import UserError
 from equipot.interfaces.md_settings import MDSettings
+from equipot.whole_file import write_whole
 
 if TYPE_CHECKING:
     from equipot.model import Potential
@@ -38,8 +39,6 @@ class Restart:
 
     def write(self, path: Path) -> None:
         """Write beside, fsync, rename."""
-        from equipot.model.file import write_whole
-
         atoms = self.atoms
         meta = {
             "version": _VERSION,

@@ -7,6 +7,7 @@ import numpy as np
 from equipot.data.frame import species_index
 from equipot.data.graph import to_device
 from equipot.data.neighbours import SkinList
+from equipot.data.pair_search import check_skin
 from equipot.errors import UserError
 from equipot.interfaces.engines import Evaluation
 from equipot.model import Potential, load_model, predict
@@ -18,11 +19,9 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, potential: Potential, device: str = "cpu", skin: float = 1.0) -> None:
-        if not 0.0 <= skin < float("inf"):
-            raise UserError(f"skin {skin} must be zero or positive (Å)")
         self.potential = potential
         self.device = device
-        self.skin = skin
+        self.skin = check_skin(skin)
         self.elements = tuple(potential.spec.elements)
         self.dtype = str(potential.dtype).removeprefix("torch.")
         self._numbers: np.ndarray | None = None

@@ -57,7 +57,7 @@ def build_basis(spec: ModelSpec) -> RadialBasis:
         basis.trainable,
         basis.envelope,
         basis.p,
-        transform="agnesi" if radius is None else basis.transform,
+        transform=basis.transform,
         transform_radius=radius,
         stretch=stretch,
     )

@@ -1,9 +1,7 @@
 """The model file: one safetensors file, tensors and a JSON header. Opening one executes nothing."""
 
 import json
-import os
 import struct
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,15 @@ from equipot.conventions import SCHEMA_VERSION
 from equipot.errors import UserError
 from equipot.model.potential import Potential
 from equipot.spec import ModelSpec
+from equipot.whole_file import write_whole
 
 _KEY = "equipot"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-def save_model(potential: Potential, path: str | Path, provenance: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None) -> None:
+def save_model(
+    potential: Potential, path: str | Path, provenance: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write NAME.equipot whole or not at all: the tensors of the potential (or of `state`, e.g. averaged weights) and a header that rebuilds it.
 
     provenance: plain data kept in the header: training statistics, data hashes, metrics.
@@ -36,25 +37,6 @@ def save_model(potential: Potential, path: str | Path, provenance: dict[str, Any
         "provenance": provenance or {},
     }
     write_whole(path, to_bytes(tensors, metadata={_KEY: json.dumps(header)}))
-
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write beside, fsync, rename: a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -76,7 +58,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged model header") from None
     if schema > SCHEMA_VERSION:
-        raise UserError(f"{path}: written by a newer equipot (file schema {schema}, this version reads up to {SCHEMA_VERSION}): update equipot")
+        raise UserError(
+            f"{path}: written by a newer equipot (file schema {schema}, this version reads up to {SCHEMA_VERSION}): update equipot"
+        )
     return header
 
 
@@ -109,7 +93,9 @@ def check_device(device: str) -> None:
     if kind not in ("cpu", "cuda"):
         raise UserError(f"device must be cpu or cuda, not {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda was asked for, but torch finds no GPU here: use device cpu, or install a torch with CUDA on a machine with a GPU")
+        raise UserError(
+            "device cuda was asked for, but torch finds no GPU here: use device cpu, or install a torch with CUDA on a machine with a GPU"
+        )
 
 
 def _load_tensors(potential: Potential, tensors: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -12,6 +12,10 @@ from equipot.ops.pairs import expand_pairs
 from equipot.ops.plan import Edges
 
 
+def _itself(r: Tensor, r0: Tensor) -> Tensor:
+    return r
+
+
 def _agnesi(r: Tensor, r0: Tensor) -> Tensor:
     return geometry.agnesi_transform(r, r0)
 
@@ -20,7 +24,7 @@ def _soft(r: Tensor, r0: Tensor) -> Tensor:
     return geometry.soft_transform(r, r0)
 
 
-TRANSFORMS = {"agnesi": _agnesi, "soft": _soft}
+TRANSFORMS = {"none": _itself, "agnesi": _agnesi, "soft": _soft}
 """By name, what turns the distance r and the pair's r0, both (P,) in Å, into the argument of the basis."""
 
 ENVELOPES: dict[str, Callable[["RadialBasis", Tensor], Tensor]] = {
@@ -54,7 +58,7 @@ class RadialBasis(nn.Module):
         trainable: bool,
         envelope: str,
         p: int,
-        transform: str = "agnesi",
+        transform: str = "none",
         transform_radius: Tensor | None = None,
         stretch: Tensor | None = None,
     ):
