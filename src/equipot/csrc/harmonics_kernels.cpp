@@ -47,7 +47,7 @@ template <class T>
 EQUIPOT_INLINE Vec<T> read_vectors(const T* rows, int n, Vec<T>* v) {
   read_columns(rows, 3, 3, n, v);
   const Vec<T> squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2], one = broadcast<T>(1);
-  return squared > Vec<T>{} ? one / square_root<T>(squared) : one;
+  return squared == Vec<T>{} ? one : one / square_root<T>(squared);  // not a number stays that
 }
 
 // Numbers, and directions n = v / |v| of edges from e on.

@@ -44,7 +44,7 @@ def n_attributes(spec: ModelSpec) -> int:
     return len(spec.elements) if spec.embedding.attributes == "onehot" else spec.embedding.width
 
 
-def build_basis(spec: ModelSpec) -> RadialBasis:
+def build_basis(spec: ModelSpec, ops: Ops) -> RadialBasis:
     """The radial basis, shared by all layers."""
     basis = spec.radial_basis
     radius = None if basis.transform == "none" else _covalent_sums(spec) * {"agnesi": 0.5, "soft": 1.0}[basis.transform]
@@ -60,6 +60,7 @@ def build_basis(spec: ModelSpec) -> RadialBasis:
         transform=basis.transform,
         transform_radius=radius,
         stretch=stretch,
+        ops=ops,
     )
 
 

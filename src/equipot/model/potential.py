@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from equipot.data.graph import Graph
 from equipot.model.build import build_basis, build_layer, build_pair, build_readout, embedding_table, per_element, start_plainly
-from equipot.ops import geometry
 from equipot.ops.plan import Edges
 from equipot.ops.registry import select
 from equipot.spec import ModelSpec, bare_atom_is_zero, layer_features
@@ -43,7 +42,7 @@ class Potential(nn.Module):
                 self.embedding = table
             else:
                 self.register_buffer("embedding", table, persistent=False)
-            self.basis = build_basis(spec)
+            self.basis = build_basis(spec, self.ops)
             self.pair = build_pair(spec)
             pairs = list(zip(spec.layers, features[:-1], features[1:], strict=True))
             self.layers = nn.ModuleList(build_layer(spec, layer, old, new, self.ops) for layer, old, new in pairs)
@@ -92,7 +91,7 @@ class Potential(nn.Module):
 
     def _interaction(self, species: Tensor, edges: Edges, vectors: Tensor) -> Tensor:
         """(T, N) float64: the unscaled readout of every layer."""
-        harmonics = geometry.spherical_harmonics(vectors.to(self.dtype), self._l_max)
+        harmonics = self.ops.spherical_harmonics(vectors.to(self.dtype), self._l_max)
         one_way = edges.pair_edges[:, 0]
         r = torch.linalg.vector_norm(vectors[one_way], dim=1).to(self.dtype)
         basis = self.basis(r, species[edges.sender[one_way]], species[edges.receiver[one_way]])

@@ -10,6 +10,7 @@ from equipot.nn.perceptron import Perceptron
 from equipot.ops import geometry
 from equipot.ops.pairs import expand_pairs
 from equipot.ops.plan import Edges
+from equipot.ops.registry import REFERENCE, Ops
 
 
 def _itself(r: Tensor, r0: Tensor) -> Tensor:
@@ -41,12 +42,21 @@ FAMILIES: dict[str, Callable[["RadialBasis", Tensor], Tensor]] = {
 """By name, the functions f_n(x) of a basis, (P, n)."""
 
 
+def _one_by_one(basis: "RadialBasis", x: Tensor, r: Tensor) -> Tensor:
+    return FAMILIES[basis.kind](basis, x) * ENVELOPES[basis.envelope](basis, r).unsqueeze(1)
+
+
+def _fused(basis: "RadialBasis", x: Tensor, r: Tensor) -> Tensor:
+    return basis.ops.enveloped_bessel(r, basis.frequencies, basis.prefactor, basis.cutoff, basis.envelope, basis.p)
+
+
 class RadialBasis(nn.Module):
     """e_n(r) = f_n(r) · u(r), shape (P, n), one row per pair of atoms; zero from the cutoff on.
 
     `transform_radius` is r0 of every pair of elements, (n_elements, n_elements) in Å, where the distance is transformed first, by the one of
     TRANSFORMS that `transform` names (the envelope always sees r itself); None where it is not. `stretch` (n_elements, n_elements), by the elements
     of centre and neighbour: a pair with a shorter cutoff sees r · stretch, which is `cutoff` at its own; None where all pairs have the one cutoff.
+    Bessel functions of the distance itself are the operation of `ops`; everything else is plain torch on every backend.
     """
 
     def __init__(
@@ -61,8 +71,10 @@ class RadialBasis(nn.Module):
         transform: str = "none",
         transform_radius: Tensor | None = None,
         stretch: Tensor | None = None,
+        ops: Ops = REFERENCE,
     ):
         super().__init__()
+        self.ops = ops
         self.kind, self.n, self.cutoff, self.p, self.envelope = kind, n, cutoff, p, envelope
         self.prefactor = math.sqrt(2.0 / cutoff) if prefactor == "sqrt" else 2.0 / cutoff
         dtype = torch.get_default_dtype()
@@ -78,6 +90,7 @@ class RadialBasis(nn.Module):
         self.transform = TRANSFORMS[transform]
         self.register_buffer("transform_radius", transform_radius, persistent=False)
         self.register_buffer("stretch", stretch, persistent=False)
+        self._values = _fused if kind == "bessel" and transform_radius is None else _one_by_one
 
     def forward(self, r: Tensor, species_sender: Tensor, species_receiver: Tensor) -> Tensor:
         x = r
@@ -85,7 +98,7 @@ class RadialBasis(nn.Module):
             x = r = r * self.stretch[species_receiver, species_sender].to(r.dtype)
         if self.transform_radius is not None:
             x = self.transform(r, self.transform_radius[species_sender, species_receiver].to(r.dtype))
-        return FAMILIES[self.kind](self, x) * ENVELOPES[self.envelope](self, r).unsqueeze(1)
+        return self._values(self, x, r)
 
 
 class LinearWeights(nn.Module):

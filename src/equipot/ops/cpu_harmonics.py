@@ -160,7 +160,9 @@ def _fake_double_backward(u: Tensor, g: Tensor, v: Tensor, l_max: int, need: lis
 
 def _register_all() -> None:
     calls.register("harmonics", "Tensor v, int l_max", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup)
-    calls.register("harmonics_backward", "Tensor g, Tensor v, int l_max", "Tensor", _backward_kernel, _fake_backward, _backward_rule, _setup)
+    calls.register(
+        "harmonics_backward", "Tensor g, Tensor v, int l_max", "Tensor", _backward_kernel, _fake_backward, _backward_rule, _setup
+    )
     calls.register(
         "harmonics_double_backward",
         "Tensor u, Tensor g, Tensor v, int l_max, bool[] need",

@@ -35,9 +35,7 @@ def third_derivative(ctx: Any, operation: Callable[..., torch.Tensor], n: int, c
         own = [None if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
         first = torch.autograd.grad(operation(*own[n + 1 :]), own[n + 1 :], own[n], create_graph=True)
         pulled = [(x, c) for x, c in zip(first, own[:n], strict=True) if c is not None]
-        second = torch.autograd.grad(
-            [x for x, _ in pulled], own[n:], [c for _, c in pulled], create_graph=True, allow_unused=True
-        )
+        second = torch.autograd.grad([x for x, _ in pulled], own[n:], [c for _, c in pulled], create_graph=True, allow_unused=True)
         used = [(x, c) for x, c in zip(second, cotangents, strict=True) if x is not None and c is not None and x.requires_grad]
         inputs = [t for t in own if t is not None]
         found = iter(torch.autograd.grad([x for x, _ in used], inputs, [c for _, c in used], create_graph=create, allow_unused=True))
