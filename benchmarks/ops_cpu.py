@@ -1,6 +1,6 @@
 """Times the native operations on the same inputs as their peers: forward, + backward, + double backward.
 
-    python benchmarks/ops_cpu.py [--op convolution linear product gate] [--threads 1 2] [--cases small] [--repeat 7]
+    python benchmarks/ops_cpu.py [--op convolution linear product gate harmonics bessel] [--threads 1 2] [--cases small] [--repeat 7]
 
 The peer of `edge_convolution` is e3nn's `TensorProduct` + `index_add`; that of the others the reference in torch.
 Both are checked to be equal before anything is timed. Times are minima over interleaved repeats, in ms, with the Python and autograd layers; the
@@ -54,6 +54,8 @@ GATE_CASES = [  # atoms, irreps of the output
     (480, "32x0e+32x1o+32x2e"),
     (480, "32x0e+32x0o+32x1e+32x1o+32x2e+32x2o"),
 ]
+HARMONICS_CASES = [(914, 1), (914, 2), (914, 3), (39790, 2)]  # edges, l_max
+BESSEL_CASES = [(457, 8), (19895, 8)]  # pairs, functions
 
 
 def random_edges(n_atoms: int, n_edges: int) -> Edges:
@@ -179,6 +181,21 @@ def gate_case(n_atoms: int, irreps: str, repeat: int, peers: bool) -> str:
     return _reference_case(f"{n_atoms}, {irreps}", lambda ops, x: gates[ops](x), (x,), repeat, peers)
 
 
+def harmonics_case(n_edges: int, l_max: int, repeat: int, peers: bool) -> str:
+    """One line of the table."""
+    return _reference_case(
+        f"{n_edges}, {l_max}", lambda ops, v: ops.spherical_harmonics(v, l_max), (torch.randn(n_edges, 3),), repeat, peers
+    )
+
+
+def bessel_case(n_pairs: int, n: int, repeat: int, peers: bool) -> str:
+    """One line of the table: polynomial envelope, trainable frequencies."""
+    r, w = 0.8 + 4.2 * torch.rand(n_pairs), torch.arange(1.0, n + 1) * (torch.pi / 5)
+    return _reference_case(
+        f"{n_pairs}, {n}", lambda ops, r, w: ops.enveloped_bessel(r, w, 0.4, 5.0, "polynomial", 6), (r, w), repeat, peers
+    )
+
+
 def _reference_case(label: str, call: Callable[..., Tensor], arrays: tuple[Tensor, ...], repeat: int, peers: bool) -> str:
     def of(ops: Ops) -> Callable[..., Tensor]:
         return lambda *arrays: call(ops, *arrays)
@@ -218,6 +235,8 @@ TABLES = {  # the heading of the first column, the peer, the cases, and how many
     "convolution": ("atoms, edges", "e3nn", convolution_case, CASES, 6),
     "linear": ("atoms, elements", "reference", linear_case, LINEAR_CASES, 2),
     "gate": ("atoms", "reference", gate_case, GATE_CASES, 2),
+    "harmonics": ("edges, l_max", "reference", harmonics_case, HARMONICS_CASES, 2),
+    "bessel": ("pairs, functions", "reference", bessel_case, BESSEL_CASES, 1),
     "product": ("atoms, elements", "reference", product_case, PRODUCT_CASES, 2),
 }
 
