@@ -55,8 +55,18 @@ def lammps() -> Lammps:
 
 
 @pytest.fixture(scope="session")
-def plugin(lammps: Lammps, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plugin, compiled for the tests."""
+def plugin_cache(lammps: Lammps, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache (EQUIPOT_CACHE) with the plugin, compiled for the tests."""
     if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))):
         pytest.skip("no C++ compiler")
-    return build(lammps, tmp_path_factory.mktemp("plugin"))
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EQUIPOT_CACHE", str(cache))
+        build(lammps)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def plugin(plugin_cache: Path) -> Path:
+    """The plugin."""
+    return next(plugin_cache.rglob("equipotplugin.so"))
