@@ -57,13 +57,13 @@ TOLERANCE = 2e-4  # eV per structure and eV/Å, float32
 class Peer:
     """A process of another program that does training steps."""
 
-    def __init__(self, program: str, job: Path, threads: int):
+    def __init__(self, program: str, job: Path, threads: int, script: str = "steps"):
         python = PEERS / program / "bin" / "python"
         if not python.exists():
             raise SystemExit(f"{python} is not there: run `make peers` first, or set EQUIPOT_PEERS to the folder of the environments")
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
         environment.pop("PYTHONPATH", None)
-        command = [str(python), "-W", "ignore", str(HERE / "peers" / f"{program}_steps.py"), str(job)]
+        command = [str(python), "-W", "ignore", str(HERE / "peers" / f"{program}_{script}.py"), str(job)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self.n_edges = self._answer()["n_edges"]
 

@@ -10,8 +10,8 @@ from worker import Job, serve  # first: it finds make_mace
 from make_mace import build, evaluate  # isort: skip
 
 
-def main() -> None:
-    job = Job.read(sys.argv[1])
+def bundle_of(job: Job) -> tuple[torch.nn.Module, list[int]]:
+    """The job's model in float64, its weights written as a bundle, and its atomic numbers."""
     numbers = sorted({int(z) for atoms in job.frames for z in atoms.numbers})
     energies = [-1.0 - 0.7 * i for i in range(len(numbers))]
     torch.set_default_dtype(torch.float64)
@@ -25,6 +25,12 @@ def main() -> None:
         **{"n_parameters": sum(p.numel() for p in model.parameters()), **job.settings},
     }
     job.write_bundle(meta, weights, buffers, [(atoms, evaluate(model, atoms, numbers, job.settings["r_max"])) for atoms in job.frames[:2]])
+    return model, numbers
+
+
+def main() -> None:
+    job = Job.read(sys.argv[1])
+    model, numbers = bundle_of(job)
     dtype = getattr(torch, job.dtype)
     torch.set_default_dtype(dtype)
     model = model.to(dtype)

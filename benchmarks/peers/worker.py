@@ -55,6 +55,11 @@ class Job(NamedTuple):
         write_bundle(self.bundle, meta, weights, buffers, results)
 
 
+def walk(atoms: Atoms, rng: np.random.Generator) -> None:
+    """One step of a random walk about as far as atoms go in half a femtosecond at 300 K."""
+    atoms.positions += 0.003 * rng.normal(size=atoms.positions.shape)
+
+
 def serve(job: Job, step: Callable[[], None], predict: Callable[[], tuple[torch.Tensor, torch.Tensor]], n_edges: int) -> None:
     """Says what it predicts, then does as many steps as each line of standard input says and answers with their times in ms."""
     energy, forces = predict()

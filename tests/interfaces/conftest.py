@@ -1,5 +1,8 @@
-"""A small random model, saved to a file, and structures for it."""
+"""A small random model, saved to a file, and structures for it; LAMMPS and its plugin."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from random_models import random_potential
 
+from equipot.engine.library import library
+from equipot.errors import UserError
+from equipot.interfaces.lammps_found import Lammps, find_lammps
+from equipot.interfaces.lammps_plugin import build
 from equipot.model import save_model
+
+sys.path += [str(Path(__file__).resolve().parents[1] / name) for name in ("contracts", "engine")]  # models, and what they are compared with
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +39,34 @@ def crystal() -> Atoms:
     atoms.set_cell(atoms.cell.array @ [[1.0, 0.05, 0.0], [0.0, 1.02, 0.03], [0.0, 0.0, 0.97]], scale_atoms=True)
     atoms.rattle(0.08, seed=3)
     return atoms
+
+
+@pytest.fixture(scope="session")
+def lammps() -> Lammps:
+    """The LAMMPS of this environment, or the one EQUIPOT_LAMMPS names; tests that need it are skipped without it, its MPI or the engine."""
+    named = os.environ.get("EQUIPOT_LAMMPS")
+    try:
+        found = find_lammps(Path(named) if named else None)
+    except UserError as error:
+        pytest.skip(f"{error}, or name it in EQUIPOT_LAMMPS")
+    if library() is None or found.mpirun is None or found.executable is None:
+        pytest.skip(f"{found.headers}: no native engine, lmp or mpirun")
+    return found
+
+
+@pytest.fixture(scope="session")
+def plugin_cache(lammps: Lammps, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache (EQUIPOT_CACHE) with the plugin, compiled for the tests."""
+    if not any(map(shutil.which, filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"]))):
+        pytest.skip("no C++ compiler")
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EQUIPOT_CACHE", str(cache))
+        build(lammps)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def plugin(plugin_cache: Path) -> Path:
+    """The plugin."""
+    return next(plugin_cache.rglob("equipotplugin.so"))

@@ -334,6 +334,7 @@ def test_mistakes_stop_before_anything_is_written(make_config, write):
         ),
         ({"loss": {"config_types": {"default": 0.0}}}, "weight 0"),
         ({"data": {"validation": write("atoms.xyz", [Atoms("Cu")])}}, "holds no structures"),
+        ({"model": {"energy": {"scale": 0.0}}}, "model.energy.scale is 0"),
     ]
     for sections, says in mistakes:
         if says == "GPU" and torch.cuda.is_available():

@@ -181,6 +181,8 @@ def fill_spec(spec: ModelSpec, elements: list[int], references: References, foun
         train_scale=energy.train_scale,
         train_shift=energy.train_shift,
     )
+    if not any(filled.scale if isinstance(filled.scale, tuple) else (filled.scale,)):
+        raise UserError("model.energy.scale is 0, which leaves nothing of the model: leave it out for the RMS of the forces")
     layers = tuple(replace(layer, normaliser=_normaliser(layer, elements, found)) for layer in spec.layers)
     return replace(spec, elements=tuple(elements), energy=filled, layers=layers)
 

@@ -14,6 +14,7 @@
 using namespace LAMMPS_NS;
 
 void PairEquipot::compute(int eflag, int vflag) {
+  if (!checked) refuse_missing_neighbours();
   ev_init(eflag, vflag);
   number_atoms();
   list_edges();

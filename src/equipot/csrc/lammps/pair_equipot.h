@@ -27,7 +27,6 @@ class PairEquipot : public Pair {
   void settings(int, char **) override;
   void coeff(int, char **) override;
   void init_style() override;
-  void init_list(int, NeighList *) override;
   double init_one(int, int) override;
 
   void compute(int, int) override;
@@ -43,6 +42,7 @@ class PairEquipot : public Pair {
   std::vector<char> read_on_one_rank(const char *path);
   void map_elements(int narg, char **arg);
   void refuse_what_would_be_wrong();
+  void refuse_missing_neighbours();
   double pair_cutoff(int itype, int jtype) const;
 
   void number_atoms();
@@ -57,9 +57,11 @@ class PairEquipot : public Pair {
   }
 
   eq_engine *engine = nullptr;
-  int precision = 0;       // bytes of a number in rows; 0: as the model was trained
-  double energy_unit = 1;  // of this simulation's units in an eV
+  int wanted = 0;             // precision asked for; 0: as the model was trained
+  int precision = 0;          // bytes of a number in the engine's rows
+  double energy_unit = 1;     // of this simulation's units in an eV
   std::vector<int> type_map;  // [ntypes + 1] the engine's type, or -1: not of this style
+  bool checked = false;       // since init_style
   std::vector<char> asked;    // [(ntypes + 1)^2] pairs of types that LAMMPS gave to this style
 
   // one configuration; vectors only grow

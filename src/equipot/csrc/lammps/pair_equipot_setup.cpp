@@ -6,13 +6,13 @@
 #include "error.h"
 #include "force.h"
 #include "memory.h"
-#include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
 #include "utils.h"
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <fstream>
 #include <iterator>
 
@@ -44,13 +44,16 @@ void PairEquipot::close() {
 }
 
 void PairEquipot::settings(int narg, char **arg) {
-  precision = 0;
+  wanted = 0;
   if (narg == 1 && strcmp(arg[0], "float32") == 0)
-    precision = EQ_FLOAT32;
+    wanted = EQ_FLOAT32;
   else if (narg == 1 && strcmp(arg[0], "float64") == 0)
-    precision = EQ_FLOAT64;
+    wanted = EQ_FLOAT64;
   else if (narg != 0)
     error->all(FLERR, "pair_style equipot takes float32, float64 or nothing (as the model was trained)");
+  if (!allocated) return;
+  for (int i = 1; i <= atom->ntypes; ++i)  // a pair_coeff of before does not hold
+    for (int j = 1; j <= atom->ntypes; ++j) setflag[i][j] = 0;
 }
 
 void PairEquipot::allocate() {
@@ -72,17 +75,15 @@ void PairEquipot::coeff(int narg, char **arg) {
 
   const std::string path = arg[2];
   const auto bytes = read_on_one_rank(arg[2]);
-  const auto open = [&](int wanted) {
+  const auto open = [&](int precision) {
     close();
     char message[300] = "";
-    if (eq_open_memory(bytes.data(), static_cast<int64_t>(bytes.size()), wanted, &engine, message, sizeof message) != EQ_OK)
+    if (eq_open_memory(bytes.data(), static_cast<int64_t>(bytes.size()), precision, &engine, message, sizeof message) != EQ_OK)
       error->all(FLERR, "pair_coeff: " + path + ": " + message);
   };
-  open(precision == 0 ? EQ_FLOAT32 : precision);
-  if (precision == 0) {
-    precision = equipot::text_of_key(eq_header(engine), "dtype") == "float64" ? EQ_FLOAT64 : EQ_FLOAT32;
-    if (precision == EQ_FLOAT64) open(precision);
-  }
+  open(wanted == 0 ? EQ_FLOAT32 : wanted);
+  if (wanted == 0 && equipot::text_of_key(eq_header(engine), "dtype") == "float64") open(EQ_FLOAT64);
+  precision = eq_precision(engine);
   map_elements(narg - 3, arg + 3);
 
   comm_forward = 0;
@@ -98,11 +99,12 @@ void PairEquipot::coeff(int narg, char **arg) {
 std::vector<char> PairEquipot::read_on_one_rank(const char *path) {
   std::vector<char> bytes;
   bigint size = -1;
-  if (comm->me == 0) {
-    std::ifstream file(path, std::ios::binary);
-    if (file) bytes.assign(std::istreambuf_iterator<char>(file), {});
-    if (file && !file.bad()) size = static_cast<bigint>(bytes.size());
-  }
+  if (comm->me == 0) try {
+      std::ifstream file(path, std::ios::binary);
+      if (file) bytes.assign(std::istreambuf_iterator<char>(file), {});
+      if (file) size = static_cast<bigint>(bytes.size());
+    } catch (const std::exception &) {  // a folder, say
+    }
   MPI_Bcast(&size, 1, MPI_LMP_BIGINT, 0, world);
   if (size < 0) error->all(FLERR, std::string("pair_coeff: cannot read the model file ") + path);
   if (size > MAXSMALLINT) error->all(FLERR, std::string("pair_coeff: ") + path + " is too large for a model file");
@@ -133,7 +135,6 @@ void PairEquipot::map_elements(int narg, char **arg) {
 }
 
 void PairEquipot::init_style() {
-  if (!engine) error->all(FLERR, "pair_style equipot needs: pair_coeff * * MODEL.eqn ELEMENT ...");
   if (strcmp(update->unit_style, "metal") == 0)
     energy_unit = 1.0;
   else if (strcmp(update->unit_style, "real") == 0)
@@ -141,6 +142,7 @@ void PairEquipot::init_style() {
   else
     error->all(FLERR, std::string("pair_style equipot needs units metal or real, not ") + update->unit_style);
   refuse_what_would_be_wrong();
+  checked = false;
   asked.assign(static_cast<std::size_t>(atom->ntypes + 1) * (atom->ntypes + 1), 0);
   // hybrid asked for it before there was a model
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
@@ -150,6 +152,8 @@ void PairEquipot::init_style() {
 
 void PairEquipot::refuse_what_would_be_wrong() {
   if (!force->newton_pair) error->all(FLERR, "pair_style equipot needs newton on for pairs: forces act on ghost atoms");
+  if (atom->firstgroupname)  // comm_modify group and neigh_modify include need it, and leave atoms out
+    error->all(FLERR, "pair_style equipot needs all neighbours: take atom_modify first away");
   if (atom->molecular != Atom::ATOMIC && atom->nbonds > 0)
     for (int k = 1; k <= 3; ++k)
       if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
@@ -165,9 +169,10 @@ double PairEquipot::pair_cutoff(int i, int j) const {
   return std::max(eq_pair_cutoff(engine, type_map[i], type_map[j]), eq_pair_cutoff(engine, type_map[j], type_map[i]));
 }
 
-void PairEquipot::init_list(int id, NeighList *given) {
-  Pair::init_list(id, given);
-  if (neighbor->exclude)  // known only now
+// What LAMMPS knows only after all styles are initialised; an error before would leave its neighbour lists half made.
+void PairEquipot::refuse_missing_neighbours() {
+  checked = true;
+  if (neighbor->exclude)
     error->all(FLERR, "pair_style equipot needs all neighbours: take neigh_modify exclude away (fix setforce holds atoms still)");
   const int n = atom->ntypes + 1;
   for (int i = 1; i < n; ++i)
