@@ -98,7 +98,7 @@ def _backward_rule(ctx: Any, u: Tensor | None) -> tuple:
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     cotangents = calls.only(cotangents, ctx.need)
-    if all(c is None for c in cotangents):
+    if ctx.l_max == 0 or all(c is None for c in cotangents):  # a constant
         return (None,) * 5
     return (*third_derivative(ctx, partial(reference.spherical_harmonics, l_max=ctx.l_max), 1, tuple(cotangents)), None, None)
 

@@ -37,6 +37,8 @@ def third_derivative(ctx: Any, operation: Callable[..., torch.Tensor], n: int, c
         pulled = [(x, c) for x, c in zip(first, own[:n], strict=True) if c is not None]
         second = torch.autograd.grad([x for x, _ in pulled], own[n:], [c for _, c in pulled], create_graph=True, allow_unused=True)
         used = [(x, c) for x, c in zip(second, cotangents, strict=True) if x is not None and c is not None and x.requires_grad]
+        if not used:
+            return [None] * len(own)
         inputs = [t for t in own if t is not None]
         found = iter(torch.autograd.grad([x for x, _ in used], inputs, [c for _, c in used], create_graph=create, allow_unused=True))
     return [None if t is None else next(found) for t in own]
