@@ -81,6 +81,31 @@ def command(lammps: Lammps, sources: Path, engine: Path, engine_headers: Path, t
     ]
 
 
+def check(lammps: Lammps, plugin: Path) -> None:
+    """Loads the plugin in LAMMPS's executable, where one was found; raises UserError with what LAMMPS says if it does not load."""
+    if lammps.executable is None:
+        return
+    with tempfile.TemporaryDirectory() as work:
+        script = Path(work) / "in.check"
+        script.write_text(f"plugin load {plugin}\nplugin list\n")
+        arguments = [str(lammps.executable), "-log", "none", "-in", str(script)]
+        try:
+            done = subprocess.run(arguments, cwd=work, env=environment(lammps), capture_output=True, text=True, check=False, timeout=120)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UserError(f"{plugin} is built, but {lammps.executable} does not run here: {error}") from error
+    output = done.stdout + done.stderr
+    if "pair style plugin equipot" in output:
+        return
+    says = next((line for line in output.splitlines() if "ERROR" in line or "failed" in line), output.strip() or "nothing")
+    raise UserError(f"{plugin} is built, but does not load in {lammps.executable}, which says: {says}")
+
+
+def environment(lammps: Lammps) -> dict[str, str]:
+    """The variables a LAMMPS is run with: its libraries found, one thread per rank."""
+    libraries = [str(lammps.library_folder or ""), os.environ.get("LD_LIBRARY_PATH", "")]
+    return os.environ | {"LD_LIBRARY_PATH": ":".join(filter(None, libraries)), "OMP_NUM_THREADS": "1"}
+
+
 def input_lines(plugin: Path, model: str, elements: str) -> list[str]:
     """What an input script needs: the plugin, and the two lines of the pair style."""
     return [f"plugin load {plugin}", "pair_style equipot", f"pair_coeff * * {model} {elements}"]
