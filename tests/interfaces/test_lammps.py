@@ -5,6 +5,7 @@ EQUIPOT_LAMMPS names a LAMMPS outside this environment.
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,9 +134,12 @@ def test_an_exchange_left_out_is_seen(lammps, tmp_path):
 
 @pytest.fixture(scope="module")
 def liquid(tmp_path_factory) -> tuple[Path, Potential]:
-    """A folder with a two-layer model in float64 and water for it, as types 1, 2, 3: O, H, H."""
+    """A folder with a two-layer model in float64, rows of 21 numbers, and water for it, as types 1, 2, 3: O, H, H."""
     folder = tmp_path_factory.mktemp("liquid")
-    potential = potential_of(POINTS["different channels"], e0=(-1.5, 2.25))
+    first, second = POINTS["different channels"].layers
+    layers = (replace(first, irreps="5x0e+2x1o+2x2e"), second)
+    potential = potential_of(replace(POINTS["different channels"], layers=layers), e0=(-1.5, 2.25))
+    assert native(potential)._lib.eq_row_length(native(potential)._handle, 1) % 2
     (folder / "m.eqn").write_bytes(native_bytes(potential))
     system = water()
     (folder / "w.data").write_text(data_file(system, np.tile([1, 2, 3], len(system.species) // 3), 3))
@@ -193,6 +197,20 @@ def test_beside_other_styles(lammps, plugin, liquid):
         found = of_elements(read(name, folder))
         assert_equal(found, potential)
         assert found.energies.sum() == pytest.approx(found.energy, abs=1e-9)
+
+
+def test_buffers_of_a_second_run(lammps, plugin, tmp_path):
+    """Many more ghosts after a first run, whose last exchange was of a layer with shorter rows than another has."""
+    potential = potential_of(POINTS["nequip both parities"])
+    (tmp_path / "m.eqn").write_bytes(native_bytes(potential))
+    system = water((1, 1, 2))
+    (tmp_path / "w.data").write_text(data_file(system))
+    run(lammps, f"plugin load {plugin}\n" + setup("w") + EQUIPOT + "run 0\nreplicate 8 8 4\n" + results("w"), tmp_path, 2)
+    found = read("w", tmp_path)
+    once = found.energies[: len(system.species)]
+    assert found.energies == pytest.approx(np.tile(once, 256), abs=1e-9)
+    expected = predict(potential, neighbour_graph(system.positions, system.species, system.cell, system.pbc, CUTOFF))
+    assert once == pytest.approx(expected.site_energy.numpy(), abs=ENERGY)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

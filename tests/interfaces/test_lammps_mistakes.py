@@ -142,6 +142,17 @@ def test_a_plugin_for_another_lammps_is_refused(lammps, tmp_path):
     )
 
 
+def test_a_plugin_that_does_not_load_is_told(lammps, plugin, tmp_path, caplog):
+    lammps_plugin.check(lammps, plugin)
+    alone = tmp_path / plugin.name  # without the engine beside it
+    alone.write_bytes(plugin.read_bytes())
+    with pytest.raises(UserError, match="was built, but does not load .*libequipot_engine.*cannot open"):
+        lammps_plugin.check(lammps, alone)
+    assert plugin.is_file() and not alone.exists()
+    lammps_plugin.check(lammps._replace(executable=tmp_path / "lmp"), plugin)
+    assert "which does not run here" in caplog.text and plugin.is_file()
+
+
 @pytest.fixture
 def fake(tmp_path) -> Path:
     """A folder that looks like a LAMMPS installed by CMake, without MPI."""

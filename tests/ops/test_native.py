@@ -129,3 +129,10 @@ def test_the_native_backend_is_the_default():
     ops = registry.select("auto")
     assert ops.name == "cpu" and "C++" in ops.describe()
     assert ops.edge_convolution is not reference.edge_convolution
+
+
+def test_the_cpu_operations_stay_on_the_cpu():
+    assert registry.backend_on("cpu") == "auto"
+    assert registry.backend_on("cuda:1") == registry.backend_on("cuda", "reference") == "reference"
+    with pytest.raises(UserError, match="not on cuda"):
+        registry.backend_on("cuda", "cpu")

@@ -42,7 +42,8 @@ def build(path: _Lammps = None, output: _Output = None, model: _Model = None) ->
     from equipot.interfaces import lammps_plugin
     from equipot.interfaces.lammps_found import find_lammps
 
-    lammps_plugin.build(find_lammps(path), output)
+    lammps = find_lammps(path)
+    lammps_plugin.check(lammps, lammps_plugin.build(lammps, output))
     show(path, output, model)
 
 

@@ -5,6 +5,7 @@ read-only, and an update of either finds no plugin instead of a wrong one. Besid
 """
 
 import hashlib
+import logging
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from equipot.engine.library import library_path
 from equipot.errors import UserError
 from equipot.interfaces.lammps_found import Lammps
 
+log = logging.getLogger("equipot")
 PLUGIN = "equipotplugin.so"
 """LAMMPS loads by itself what ends in plugin.so in the folders of LAMMPS_PLUGIN_PATH."""
 _COMPILERS = ("c++", "g++", "clang++")
@@ -79,6 +81,38 @@ def command(lammps: Lammps, sources: Path, engine: Path, engine_headers: Path, t
         *("-o", str(target), f"-L{engine.parent}", f"-l{engine.stem.removeprefix('lib')}"),
         *link,
     ]
+
+
+def check(lammps: Lammps, plugin: Path) -> None:
+    """Loads the plugin in LAMMPS's executable, where one was found and runs here.
+
+    One that does not load is taken away, and UserError has what LAMMPS says.
+    """
+    if lammps.executable is None:
+        return
+    with tempfile.TemporaryDirectory() as work:
+        script = Path(work) / "in.check"
+        script.write_text(f"plugin load {plugin}\nplugin list\n")
+        arguments = [str(lammps.executable), "-log", "none", "-in", str(script)]
+        try:
+            done = subprocess.run(arguments, cwd=work, env=environment(lammps), capture_output=True, text=True, check=False, timeout=120)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.warning("not tried in %s, which does not run here: %s", lammps.executable, error)
+            return
+    output = done.stdout + done.stderr
+    if "pair style plugin equipot" in output:
+        return
+    says = next((line for line in output.splitlines() if "ERROR" in line or "failed" in line), output.strip() or "nothing")
+    # the names of another form of std::string, as LAMMPS's wheels of before 2025 do not have them
+    mend = "; try CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 equipot lammps build" if "undefined symbol" in says and "__cxx11" in says else ""
+    plugin.unlink()
+    raise UserError(f"the plugin was built, but does not load in {lammps.executable}, which says: {says.strip()}{mend}")
+
+
+def environment(lammps: Lammps) -> dict[str, str]:
+    """The variables a LAMMPS is run with: its libraries found, one thread per rank."""
+    libraries = [str(lammps.library_folder or ""), os.environ.get("LD_LIBRARY_PATH", "")]
+    return os.environ | {"LD_LIBRARY_PATH": ":".join(filter(None, libraries)), "OMP_NUM_THREADS": "1"}
 
 
 def input_lines(plugin: Path, model: str, elements: str) -> list[str]:

@@ -14,6 +14,7 @@ from equipot import __version__
 from equipot.conventions import SCHEMA_VERSION
 from equipot.errors import UserError
 from equipot.model.potential import Potential
+from equipot.ops.registry import backend_on
 from equipot.spec import ModelSpec
 from equipot.whole_file import write_whole
 
@@ -77,7 +78,7 @@ def load_model(path: str | Path, dtype: str | torch.dtype | None = None, device:
             raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
         dtype = _DTYPES[dtype]
     try:
-        potential = Potential(ModelSpec.from_dict(header["spec"]), dtype=dtype, backend=backend)
+        potential = Potential(ModelSpec.from_dict(header["spec"]), dtype=dtype, backend=backend_on(device, backend))
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the model's description is damaged or not known to this version: {_first_line(error)}") from None
     with safe_open(path, framework="pt") as file:

@@ -52,6 +52,18 @@ def select(backend: Backend = "auto") -> Ops:
     return ops or _slow_reference()
 
 
+def backend_on(device: str, backend: Backend = "auto") -> Backend:
+    """The backend for a device: the C++ operations read the processor's memory alone, so elsewhere 'auto' is the reference.
+
+    Raises UserError if 'cpu' is asked for on another device.
+    """
+    if device.split(":")[0] == "cpu":
+        return backend
+    if backend == "cpu":
+        raise UserError(f"backend 'cpu' computes on the CPU, not on {device}: leave the backend out, or use device cpu")
+    return "reference"
+
+
 @cache
 def _cpu() -> Ops | None:
     if native.library() is None:

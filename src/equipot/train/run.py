@@ -65,7 +65,7 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
     prepared = prepare(config)
     if config.train.fit == "least-squares":
         return _least_squares(config, prepared, folder, resume)
-    module, data = build(config, prepared)
+    module, data = build(config, prepared, device)
     mark = fingerprint(prepared, module)
     if resume:
         load_checkpoint(folder / LAST, module, mark)
@@ -79,11 +79,11 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
     return Result(folder, module.row, evaluations)
 
 
-def build(config: RunConfig, prepared: Prepared) -> tuple[TrainingModule, TrainingData]:
+def build(config: RunConfig, prepared: Prepared, device: str = "cpu") -> tuple[TrainingModule, TrainingData]:
     """The Lightning module and data module of a run."""
     batches = Batches(prepared.train, config.train.batch_size, config.train.seed)
     held = Batches(prepared.validation, config.train.valid_batch_size) if prepared.validation else None
-    module = TrainingModule(make_potential(prepared.spec, config), config, batches.n_batches)
+    module = TrainingModule(make_potential(prepared.spec, config, device), config, batches.n_batches)
     return module, TrainingData(batches, held, module)
 
 

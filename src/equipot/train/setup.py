@@ -23,6 +23,7 @@ from equipot.data.statistics import Statistics, statistics
 from equipot.data.units import Units
 from equipot.errors import UserError
 from equipot.model import Potential
+from equipot.ops.registry import backend_on
 from equipot.spec import EnergySpec, LayerSpec, ModelSpec, NormaliserSpec
 from equipot.train.config import DataConfig, Files, RunConfig
 from equipot.train.datamodule import with_stand_in_cells
@@ -85,9 +86,10 @@ def prepare(config: RunConfig) -> Prepared:
     return Prepared(fill_spec(spec, elements, references, found), training, held, tests, references, found, report, _hashes(config.data))
 
 
-def make_potential(spec: ModelSpec, config: RunConfig) -> Potential:
-    """The untrained potential of a filled spec."""
-    return Potential(spec, dtype=DTYPES[config.train.dtype], seed=config.train.seed, backend=config.train.backend)
+def make_potential(spec: ModelSpec, config: RunConfig, device: str = "cpu") -> Potential:
+    """The untrained potential of a filled spec, still on the CPU, with the operations that run on `device`."""
+    backend = backend_on(device, config.train.backend)
+    return Potential(spec, dtype=DTYPES[config.train.dtype], seed=config.train.seed, backend=backend)
 
 
 def _read(config: RunConfig) -> tuple[list[Frame], list[Frame], dict[str, list[Frame]], list[Frame]]:

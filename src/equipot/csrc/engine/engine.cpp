@@ -73,7 +73,7 @@ void Engine<T>::apply(const Linear<T>& linear, bool transposed, int64_t n, const
   const bool covered = transposed ? linear.covers_in : linear.covers_out;
   if (!add && !covered) clear(y, n * y_dim);
   add = add || !covered;
-  const auto& weights = transposed ? linear.transposed : linear.weights;
+  const T* weights = transposed ? linear.transposed.data() : linear.panels.data();
   for (int z = 0; z < (linear.per_element ? model.n_elements : 1); ++z) {
     s.picked.clear();
     for (int64_t i = 0; i < n; ++i)
@@ -89,7 +89,7 @@ void Engine<T>::apply(const Linear<T>& linear, bool transposed, int64_t n, const
           s.to.push_back(y + i * y_dim + out_start + m * n_out);
         }
       kernels<T>().multiply(static_cast<int64_t>(s.from.size()), s.from.data(), s.to.data(), n_in, n_out,
-                            weights.data() + z * linear.n_weights + b.w_start, add);
+                            weights + (transposed ? z * linear.transposed_size + b.transposed_start : z * linear.panels_size + b.panels_start), add);
     }
   }
 }

@@ -10,12 +10,6 @@
 #include "coupling_constants.h"
 #include "edge_block.hpp"
 
-#if defined(__clang__)
-#define EQUIPOT_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define EQUIPOT_UNROLL _Pragma("GCC unroll 32")
-#endif
-
 namespace EQUIPOT_NAMESPACE {
 
 // R of a vector of channels of edge e.

@@ -14,6 +14,10 @@ constexpr int max_components = 2048;  // of A or B in a product, one channel
 template <class T>
 constexpr int64_t chunk = 64 / static_cast<int64_t>(sizeof(T));  // channels, or atoms, whose polynomials are evaluated together
 
+// Matrices are kept in panels of this many columns, each (n_in, panel), the last one filled up with zeros.
+template <class T>
+constexpr int64_t panel = 128 / static_cast<int64_t>(sizeof(T));
+
 // One coupling h(l1) x Y(l2) -> A(l3), channel by channel; blocks start at h_start of a row of h and out_start of a row of A.
 struct Path {
   int l1, l2, l3;
@@ -82,7 +86,7 @@ struct Kernels {
   // For senders [first, last): their rows of gh (if not null) and what their edges add to pull, from ga and g_density of the receivers.
   void (*convolve_back)(const Convolution<T>&, const Edges<T>&, const T* h, bool by_type, const T* ga, const T* g_density, int64_t first, int64_t last,
                         T* gh);
-  // y[r][0 ... n_out) = (or +=) sum_k x[r][k] w[k][...].
+  // y[r][0 ... n_out) = (or +=) sum_k x[r][k] w[k][...], w in panels.
   void (*multiply)(int64_t n_rows, const T* const* x, T* const* y, int64_t n_in, int64_t n_out, const T* w, bool add);
   void (*product)(const Polynomial<T>&, int64_t n_atoms, const int32_t* types, const T* a, T* b);
   void (*product_back)(const Polynomial<T>&, int64_t n_atoms, const int32_t* types, const T* a, const T* gb, T* ga);

@@ -35,6 +35,19 @@ std::vector<T> cast(const std::vector<double>& values) {
   return to;
 }
 
+// The matrix (n_in, n_out) whose element k, q is weights[k * in_stride + q * out_stride], in panels.
+template <class T>
+void pack(const double* weights, int64_t n_in, int64_t in_stride, int64_t n_out, int64_t out_stride, T* to) {
+  for (int64_t q = 0; q < n_out; ++q)
+    for (int64_t k = 0; k < n_in; ++k)
+      to[(q / panel<T> * n_in + k) * panel<T> + q % panel<T>] = static_cast<T>(weights[k * in_stride + q * out_stride]);
+}
+
+template <class T>
+int64_t packed_size(int64_t n_in, int64_t n_out) {
+  return (n_out + panel<T> - 1) / panel<T> * panel<T> * n_in;
+}
+
 template <class T>
 Linear<T> read_linear(const File& file, const std::string& name, int64_t in_dim, int64_t out_dim, int n_elements) {
   Linear<T> linear;
@@ -42,26 +55,30 @@ Linear<T> read_linear(const File& file, const std::string& name, int64_t in_dim,
   const auto rows = file.integers(name + ".blocks", {-1, 6});
   const auto& shape = file.get(name + ".weights", false, {-1, -1}).shape;
   require(shape[0] == 1 || shape[0] == n_elements, name + " has weights of another number of elements");
-  const int64_t n_sets = shape[0];
-  linear.n_weights = shape[1], linear.per_element = n_sets > 1;
+  const int64_t n_sets = shape[0], n_weights = shape[1];
+  linear.per_element = n_sets > 1;
   std::vector<char> in_used(in_dim, 0), out_used(out_dim, 0);
   for (size_t i = 0; i < rows.size(); i += 6) {
-    const typename Linear<T>::Block b{rows[i], rows[i + 1], rows[i + 2], rows[i + 3], rows[i + 4], rows[i + 5]};
+    typename Linear<T>::Block b{rows[i], rows[i + 1], rows[i + 2], rows[i + 3], rows[i + 4], rows[i + 5], linear.panels_size, linear.transposed_size};
     const bool small = b.dim >= 1 && b.dim <= 2 * max_l + 1 && b.n_in >= 1 && b.n_in <= in_dim && b.n_out >= 1 && b.n_out <= out_dim;
     require(small && within(b.in_start, b.dim * b.n_in, in_dim) && within(b.out_start, b.dim * b.n_out, out_dim) &&
-                within(b.w_start, b.n_in * b.n_out, linear.n_weights),
+                within(b.w_start, b.n_in * b.n_out, n_weights),
             name + " has a block outside its rows");
     require(claim(out_used, b.out_start, b.dim * b.n_out) && claim(in_used, b.in_start, b.dim * b.n_in), name + " has blocks that overlap");
+    linear.panels_size += packed_size<T>(b.n_in, b.n_out);
+    linear.transposed_size += packed_size<T>(b.n_out, b.n_in);
     linear.blocks.push_back(b);
   }
   linear.covers_out = all(out_used), linear.covers_in = all(in_used);
-  linear.weights = cast<T>(file.reals(name + ".weights", {-1, -1}));
-  linear.transposed.resize(linear.weights.size());
+  const auto weights = file.reals(name + ".weights", {-1, -1});
+  linear.panels.assign(n_sets * linear.panels_size, T(0));
+  linear.transposed.assign(n_sets * linear.transposed_size, T(0));
   for (int64_t z = 0; z < n_sets; ++z)
-    for (const auto& b : linear.blocks)
-      for (int64_t k = 0; k < b.n_in; ++k)
-        for (int64_t q = 0; q < b.n_out; ++q)
-          linear.transposed[z * linear.n_weights + b.w_start + q * b.n_in + k] = linear.weights[z * linear.n_weights + b.w_start + k * b.n_out + q];
+    for (const auto& b : linear.blocks) {
+      const double* w = weights.data() + z * n_weights + b.w_start;
+      pack<T>(w, b.n_in, b.n_out, b.n_out, 1, linear.panels.data() + z * linear.panels_size + b.panels_start);
+      pack<T>(w, b.n_out, 1, b.n_in, b.n_out, linear.transposed.data() + z * linear.transposed_size + b.transposed_start);
+    }
   return linear;
 }
 

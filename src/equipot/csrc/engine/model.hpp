@@ -14,13 +14,13 @@ namespace eq {
 template <class T>
 struct Linear {
   struct Block {
-    int64_t dim, in_start, n_in, out_start, n_out, w_start;
+    int64_t dim, in_start, n_in, out_start, n_out, w_start, panels_start, transposed_start;
   };
   std::vector<Block> blocks;
-  int64_t in_dim = 0, out_dim = 0, n_weights = 0;
+  int64_t in_dim = 0, out_dim = 0, panels_size = 0, transposed_size = 0;
   bool per_element = false;
   bool covers_out = false, covers_in = false;  // the blocks fill a whole row of y, of x
-  std::vector<T> weights, transposed;          // [1 or n_elements][n_weights], each block (n_in, n_out) and (n_out, n_in)
+  std::vector<T> panels, transposed;           // [1 or n_elements][panels_size or transposed_size]: each block's matrix and its transpose
 };
 
 struct Gate {

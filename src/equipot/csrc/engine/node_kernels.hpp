@@ -8,39 +8,57 @@ namespace EQUIPOT_NAMESPACE {
 
 using eq::Polynomial;
 
-// R rows times NB vectors of columns from column c.
-template <class T, int R, int NB, bool TAIL>
-EQUIPOT_INLINE void multiply_tile(const T* const* x, T* const* y, int64_t n_in, int64_t n_out, const T* w, int64_t c, int64_t n_lanes, bool add) {
-  const Lanes<T, TAIL> lane(n_lanes);
-  Vec<T> sum[R][NB];
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < NB; ++b) sum[r][b] = add ? lane.load(y[r] + c + b * lanes<T>) : Vec<T>{};
-  for (int64_t k = 0; k < n_in; ++k) {
-    Vec<T> wv[NB];
-    for (int b = 0; b < NB; ++b) wv[b] = lane.load(w + k * n_out + c + b * lanes<T>);
-    for (int r = 0; r < R; ++r) {
-      const Vec<T> xv = broadcast(x[r][k]);
-      for (int b = 0; b < NB; ++b) sum[r][b] += xv * wv[b];
+// R rows times two vectors of columns of a panel; n_columns of them are wanted.
+template <class T, int R>
+EQUIPOT_INLINE void multiply_tile(const T* const* x, T* const* y, int64_t n_in, const T* w, int64_t n_columns, bool add) {
+  constexpr int n = lanes<T>;
+  const Lanes<T, false> whole(0);
+  const Lanes<T, true> first(n_columns < n ? n_columns : n), second(n_columns < n ? 0 : n_columns - n);
+  const bool full = n_columns == 2 * n;
+  const T* from[R];
+  EQUIPOT_UNROLL for (int r = 0; r < R; ++r) from[r] = x[r];
+  Vec<T> sum[R][2];
+  EQUIPOT_UNROLL for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = Vec<T>{};
+  for (int64_t k = 0; k < n_in; ++k, w += eq::panel<T>) {
+    const Vec<T> w0 = whole.load(w), w1 = whole.load(w + n);
+    EQUIPOT_UNROLL for (int r = 0; r < R; ++r) {
+      const Vec<T> xv = broadcast(from[r][k]);
+      sum[r][0] += xv * w0;
+      sum[r][1] += xv * w1;
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < NB; ++b) lane.store(y[r] + c + b * lanes<T>, sum[r][b]);
+  EQUIPOT_UNROLL for (int r = 0; r < R; ++r) {
+    T* to = y[r];
+    if (full) {
+      whole.store(to, add ? whole.load(to) + sum[r][0] : sum[r][0]);
+      whole.store(to + n, add ? whole.load(to + n) + sum[r][1] : sum[r][1]);
+    } else {
+      first.store(to, add ? first.load(to) + sum[r][0] : sum[r][0]);
+      if (n_columns > n) second.store(to + n, add ? second.load(to + n) + sum[r][1] : sum[r][1]);
+    }
+  }
 }
 
 template <class T, int R>
-EQUIPOT_KERNEL void multiply_rows(const T* const* x, T* const* y, int64_t n_in, int64_t n_out, const T* w, bool add) {
-  int64_t c = 0;
-  for (; n_out - c >= 2 * lanes<T>; c += 2 * lanes<T>) multiply_tile<T, R, 2, false>(x, y, n_in, n_out, w, c, 0, add);
-  for (; n_out - c >= lanes<T>; c += lanes<T>) multiply_tile<T, R, 1, false>(x, y, n_in, n_out, w, c, 0, add);
-  if (c < n_out) multiply_tile<T, R, 1, true>(x, y, n_in, n_out, w, c, n_out - c, add);
+EQUIPOT_KERNEL void multiply_rows(const T* const* x, T* const* y, int64_t column, int64_t n_in, const T* w, int64_t n_columns, bool add) {
+  T* to[R];
+  EQUIPOT_UNROLL for (int r = 0; r < R; ++r) to[r] = y[r] + column;
+  multiply_tile<T, R>(x, to, n_in, w, n_columns, add);
 }
 
+// Columns outside, rows inside: two vectors of columns of all k stay in the first-level cache.
 template <class T>
 void multiply(int64_t n_rows, const T* const* x, T* const* y, int64_t n_in, int64_t n_out, const T* w, bool add) {
-  int64_t r = 0;
-  for (; n_rows - r >= 6; r += 6) multiply_rows<T, 6>(x + r, y + r, n_in, n_out, w, add);
-  for (; n_rows - r >= 3; r += 3) multiply_rows<T, 3>(x + r, y + r, n_in, n_out, w, add);
-  for (; r < n_rows; ++r) multiply_rows<T, 1>(x + r, y + r, n_in, n_out, w, add);
+  constexpr int wide = EQUIPOT_VECTOR_BYTES == 64 ? 8 : 4;
+  constexpr int64_t columns = 2 * lanes<T>, panel = eq::panel<T>;
+  for (int64_t c = 0; c < n_out; c += columns) {
+    const T* from = w + c / panel * panel * n_in + c % panel;
+    const int64_t n = n_out - c < columns ? n_out - c : columns;
+    int64_t r = 0;
+    for (; n_rows - r >= wide; r += wide) multiply_rows<T, wide>(x + r, y + r, c, n_in, from, n, add);
+    for (; n_rows - r >= 2; r += 2) multiply_rows<T, 2>(x + r, y + r, c, n_in, from, n, add);
+    for (; r < n_rows; ++r) multiply_rows<T, 1>(x + r, y + r, c, n_in, from, n, add);
+  }
 }
 
 // One chunk of channels of an atom: a and ga have a further component, 1 and a place for what belongs to it.
@@ -71,22 +89,22 @@ EQUIPOT_INLINE void store_components(const Components<T>& from, T* row, int n, i
 template <class T, bool SINGLE>
 EQUIPOT_INLINE void load_coefficient(Vec<T> (&c)[vectors], const T* p, int64_t term) {
   const Lanes<T, false> whole(0);
-  for (int v = 0; v < vectors; ++v) c[v] = SINGLE ? broadcast(p[term]) : whole.load(p + term * eq::chunk<T> + v * lanes<T>);
+  EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) c[v] = SINGLE ? broadcast(p[term]) : whole.load(p + term * eq::chunk<T> + v * lanes<T>);
 }
 
 // out = the polynomials of in.
 template <class T, bool SINGLE>
 EQUIPOT_INLINE void evaluate(const Polynomial<T>& poly, const T* c, Components<T>& in, Components<T>& out) {
-  for (int v = 0; v < vectors; ++v) in.of[poly.n_in][v] = broadcast(T(1));
+  EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) in.of[poly.n_in][v] = broadcast(T(1));
   for (int m = 0; m < poly.n_out; ++m)
-    for (int v = 0; v < vectors; ++v) out.of[m][v] = Vec<T>{};
+    EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) out.of[m][v] = Vec<T>{};
   for (int64_t n = 0; n < poly.n_monomials; ++n) {
     const int16_t* f = poly.factors + 3 * n;
     Vec<T> x[vectors], w[vectors];
-    for (int v = 0; v < vectors; ++v) x[v] = in.of[f[0]][v] * in.of[f[1]][v] * in.of[f[2]][v];
+    EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) x[v] = in.of[f[0]][v] * in.of[f[1]][v] * in.of[f[2]][v];
     for (int64_t t = poly.term_start[n]; t < poly.term_start[n + 1]; ++t) {
       load_coefficient<T, SINGLE>(w, c, t);
-      for (int v = 0; v < vectors; ++v) out.of[poly.term_out[t]][v] += w[v] * x[v];
+      EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) out.of[poly.term_out[t]][v] += w[v] * x[v];
     }
   }
 }
@@ -94,18 +112,18 @@ EQUIPOT_INLINE void evaluate(const Polynomial<T>& poly, const T* c, Components<T
 // g_in = the derivative of <g_out, polynomials> by in.
 template <class T, bool SINGLE>
 EQUIPOT_INLINE void differentiate(const Polynomial<T>& poly, const T* c, Components<T>& in, const Components<T>& g_out, Components<T>& g_in) {
-  for (int v = 0; v < vectors; ++v) in.of[poly.n_in][v] = broadcast(T(1));
+  EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) in.of[poly.n_in][v] = broadcast(T(1));
   for (int m = 0; m <= poly.n_in; ++m)
-    for (int v = 0; v < vectors; ++v) g_in.of[m][v] = Vec<T>{};
+    EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) g_in.of[m][v] = Vec<T>{};
   for (int64_t n = 0; n < poly.n_monomials; ++n) {
     const int16_t* f = poly.factors + 3 * n;
     Vec<T> gx[vectors], w[vectors];
-    for (int v = 0; v < vectors; ++v) gx[v] = Vec<T>{};
+    EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) gx[v] = Vec<T>{};
     for (int64_t t = poly.term_start[n]; t < poly.term_start[n + 1]; ++t) {
       load_coefficient<T, SINGLE>(w, c, t);
-      for (int v = 0; v < vectors; ++v) gx[v] += w[v] * g_out.of[poly.term_out[t]][v];
+      EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) gx[v] += w[v] * g_out.of[poly.term_out[t]][v];
     }
-    for (int v = 0; v < vectors; ++v) {
+    EQUIPOT_UNROLL for (int v = 0; v < vectors; ++v) {
       const Vec<T> x0 = in.of[f[0]][v], x1 = in.of[f[1]][v], x2 = in.of[f[2]][v], g0 = gx[v] * x0;
       g_in.of[f[0]][v] += gx[v] * x1 * x2;
       g_in.of[f[1]][v] += g0 * x2;

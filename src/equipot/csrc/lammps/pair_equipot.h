@@ -61,6 +61,7 @@ class PairEquipot : public Pair {
   int precision = 0;          // bytes of a number in the engine's rows
   double energy_unit = 1;     // of this simulation's units in an eV
   std::vector<int> type_map;  // [ntypes + 1] the engine's type, or -1: not of this style
+  int longest_row = 0;        // doubles, of all layers
   bool checked = false;       // since init_style
   std::vector<char> asked;    // [(ntypes + 1)^2] pairs of types that LAMMPS gave to this style
 

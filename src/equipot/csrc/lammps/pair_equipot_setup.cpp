@@ -86,10 +86,9 @@ void PairEquipot::coeff(int narg, char **arg) {
   precision = eq_precision(engine);
   map_elements(narg - 3, arg + 3);
 
-  comm_forward = 0;
+  longest_row = 0;
   for (int t = 1; t < eq_n_layers(engine); ++t)
-    comm_forward = std::max(comm_forward, static_cast<int>((eq_row_length(engine, t) * precision + 7) / 8));
-  comm_reverse = comm_forward;
+    longest_row = std::max(longest_row, static_cast<int>((eq_row_length(engine, t) * precision + 7) / 8));
   if (comm->me == 0)
     utils::logmesg(lmp, "  equipot: {}: {} layers, cutoff {:g} A, {}, {} kernels\n", path, eq_n_layers(engine), eq_cutoff(engine),
                    precision == EQ_FLOAT64 ? "float64" : "float32", eq_instruction_set());
@@ -144,7 +143,8 @@ void PairEquipot::init_style() {
   refuse_what_would_be_wrong();
   checked = false;
   asked.assign(static_cast<std::size_t>(atom->ntypes + 1) * (atom->ntypes + 1), 0);
-  // hybrid asked for it before there was a model
+  // LAMMPS makes its buffers for these next; after an exchange they are of its layer, and hybrid asked for them before there was a model
+  comm_forward = comm_reverse = longest_row;
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
   force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
   neighbor->add_request(this, NeighConst::REQ_FULL);
