@@ -97,7 +97,7 @@ def test_interrupted_by_a_signal(folder: Path) -> None:
         (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--timestep", "0"), "timestep must be a positive"),
         (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--ensemble", "npt"), "molecule or a slab"),
         (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--ensemble", "nvv"), "'nvv' is not known"),
-        (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--engine", "native"), "not available"),
+        (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--engine", "gpu"), "'gpu' is not known"),
         (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--dtype", "half"), "float32 or float64"),
         (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--resume"), "nothing to resume"),
         (("md", "m.equipot", "water.xyz", "--out", "a.xyz", "--resume", "--force"), "one of them"),

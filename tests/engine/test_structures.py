@@ -1,5 +1,6 @@
 """Odd structures, sums over atoms, threads, and the staged computation of a domain-decomposed program."""
 
+import os
 import subprocess
 import sys
 
@@ -94,6 +95,38 @@ def test_results_do_not_depend_on_the_number_of_threads(name, dtype):
         model.set_threads(n)
         for a, b in zip(one, compute(model, graph), strict=True):
             assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
+def test_other_instruction_sets_agree(tmp_path, instruction_set):
+    """Their kernels have other vectors, and the baseline's are generic above l = 1."""
+    graph = graph_of(*large(), PERIODIC)
+    arrays = (graph.species.numpy(), graph.positions.numpy(), graph.cell[0].numpy(), *neighbours_of(graph))
+    np.savez(tmp_path / "g.npz", *arrays)
+    expected = {}
+    for i, (name, potential) in enumerate(POTENTIALS.items()):
+        (tmp_path / f"{i}.eqn").write_bytes(native_bytes(potential, 1e-4))
+        for dtype in ("float32", "float64"):
+            expected[i, dtype] = compute(native(potential, dtype, 1e-4), graph).forces, name
+    code = """
+import sys
+import numpy as np
+from equipot.engine.library import library
+from equipot.engine.native import NativeModel, Neighbours
+types, positions, cell, *edges = np.load("g.npz").values()
+for i in range(int(sys.argv[1])):
+    for dtype in ("float32", "float64"):
+        np.save(f"{i}.{dtype}.npy", NativeModel(f"{i}.eqn", dtype).compute(types, positions, cell, Neighbours(*edges)).forces)
+print(library().eq_instruction_set().decode())
+"""
+    command = [sys.executable, "-c", code, str(len(POTENTIALS))]
+    environment = {**os.environ, "EQUIPOT_INSTRUCTION_SET": instruction_set}
+    done = subprocess.run(command, check=True, timeout=120, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    if done.stdout.strip() != instruction_set:
+        pytest.skip(f"this machine has no {instruction_set}")
+    for (i, dtype), (forces, name) in expected.items():
+        tolerance = 1e-10 if dtype == "float64" else 5e-5
+        assert np.load(tmp_path / f"{i}.{dtype}.npy") == pytest.approx(forces, abs=tolerance), (name, dtype)
 
 
 def test_a_forked_child_computes_on_threads_of_its_own(tmp_path):

@@ -69,7 +69,8 @@ enum { EQ_FLOAT32 = 4, EQ_FLOAT64 = 8 }; /* bytes of a number */
 typedef struct eq_engine eq_engine;
 
 EQ_API int eq_abi_version(void);
-/* The instruction set in use: "avx512", "avx2" or "baseline". */
+/* The instruction set in use: "avx512", "avx2" or "baseline"; the best of this machine, or the one that the environment variable
+ * EQUIPOT_INSTRUCTION_SET names if the machine has it. */
 EQ_API const char* eq_instruction_set(void);
 
 /* ---- Opening a model -------------------------------------------------------------------------------------------------------------------- */

@@ -1,4 +1,7 @@
 // Chooses the best instruction set of the machine when the first model is opened.
+#include <cstdlib>
+#include <cstring>
+
 #include "equipot_engine.h"
 #include "kernels.hpp"
 
@@ -17,14 +20,20 @@ extern const eq::KernelSet kernel_set;
 namespace eq {
 namespace {
 
+// Whether a set may be taken: any, or only the one that EQUIPOT_INSTRUCTION_SET names.
+bool wanted(const KernelSet& set) {
+  const char* asked = std::getenv("EQUIPOT_INSTRUCTION_SET");
+  return !asked || !*asked || std::strcmp(asked, set.name) == 0;
+}
+
 const KernelSet* best() {
 #ifdef EQUIPOT_X86
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw"))
-    return &eq_avx512::kernel_set;
-  if (avx2) return &eq_avx2::kernel_set;
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512bw");
+  if (avx512 && wanted(eq_avx512::kernel_set)) return &eq_avx512::kernel_set;
+  if (avx2 && wanted(eq_avx2::kernel_set)) return &eq_avx2::kernel_set;
 #endif
   return &eq_baseline::kernel_set;
 }
