@@ -74,13 +74,18 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(text: str, file: str = "configuration", overrides: Sequence[str] = ()) -> RunConfig:
     """The same from the text of a file."""
-    source = Source(_load(text, file), file)
+    source = Source(load_yaml(text, file), file)
     if not isinstance(source.data, dict):
         raise UserError(f"{file}: not a configuration: it must hold keys such as model and data; `equipot preset nequip` prints one")
     for word in overrides:
         _override(source, word)
-    data = _plain(source.data)
-    _fill(data, file)
+    return checked_config(source)
+
+
+def checked_config(source: Source) -> RunConfig:
+    """The configuration of raw data. Raises UserError at the place that the source gives."""
+    data = plain(source.data)
+    _fill(data, source.file)
     try:
         config = RunConfig.model_validate(_expand(data, source))
     except ValidationError as error:
@@ -97,7 +102,8 @@ def parse_config(text: str, file: str = "configuration", overrides: Sequence[str
     return config
 
 
-def _load(text: str, where: str) -> Any:
+def load_yaml(text: str, where: str) -> Any:
+    """What a YAML text holds, with the line of every key. Raises UserError for what is not YAML."""
     try:
         return YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -121,16 +127,16 @@ def _override(source: Source, word: str) -> None:
         node = node[part]
         if not isinstance(node, dict):
             raise UserError(f"{_COMMAND_LINE}: {word!r}: {'.'.join(path[: depth + 1])} is not a section")
-    node[path[-1]] = _load(value, f"{_COMMAND_LINE}: {word!r}") if value.strip() else None
+    node[path[-1]] = load_yaml(value, f"{_COMMAND_LINE}: {word!r}") if value.strip() else None
     source.overridden.append(path)
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
     """Plain dict, list, str, int, float, bool of ruamel's decorated ones."""
     if isinstance(node, dict):
-        return {str(k): _plain(v) for k, v in node.items()}
+        return {str(k): plain(v) for k, v in node.items()}
     if isinstance(node, list):
-        return [_plain(v) for v in node]
+        return [plain(v) for v in node]
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -68,14 +68,31 @@ class Prepared:
         }
 
 
+class CheckedFrames(NamedTuple):
+    """Frames that can be trained on, validated on and tested with."""
+
+    train: list[Frame]
+    validation: list[Frame]
+    tests: dict[str, list[Frame]]
+    references: References
+    report: Report
+
+
+def read_checked(config: RunConfig) -> CheckedFrames:
+    """Read the data and check them. Raises UserError for every mistake in them."""
+    loss = Loss(config.loss)
+    train, validation, tests, isolated = _read(config)
+    references = reference_energies(train, isolated, config.data.reference_energies)
+    report = preflight([*train, *isolated], validation, tests, requested_labels(loss), references)
+    report.raise_errors()
+    _measurable(config, loss, validation)
+    return CheckedFrames(train, validation, tests, references, report)
+
+
 def prepare(config: RunConfig) -> Prepared:
     """Read and check the data and fill the spec in. Raises UserError for every mistake, before any training."""
     spec, loss = build_spec(config.model), Loss(config.loss)
-    train, validation, tests, isolated = _read(config)
-    references = reference_energies(train, isolated, config.data.reference_energies)
-    report = preflight([*train, *isolated], validation, tests, _requested(loss), references)
-    report.raise_errors()
-    _measurable(config, loss, validation)
+    train, validation, tests, references, report = read_checked(config)
     elements = to_numbers(elements_of(train))
     train, validation = _weighted(train, config, "to train on"), _weighted(validation, config, "for validation")
     training = DataSet(train, elements, spec.cutoff)
@@ -83,7 +100,8 @@ def prepare(config: RunConfig) -> Prepared:
     found = statistics(training, references)
     if loss.needs_stress:
         training, held = with_stand_in_cells(training), with_stand_in_cells(held) if held else None
-    return Prepared(fill_spec(spec, elements, references, found), training, held, tests, references, found, report, _hashes(config.data))
+    filled = fill_spec(spec, elements, references, found)
+    return Prepared(filled, training, held, tests, references, found, report, data_hashes(config.data))
 
 
 def make_potential(spec: ModelSpec, config: RunConfig, device: str = "cpu") -> Potential:
@@ -135,7 +153,8 @@ def _first(frames: list[Frame], n_train: int | None, seed: int) -> list[Frame]:
     return [frames[i] for i in split(frames, 0, seed, n_train)[0]]
 
 
-def _requested(loss: Loss) -> set[str]:
+def requested_labels(loss: Loss) -> set[str]:
+    """The labels that a loss asks for."""
     weights = loss.config
     energy = bool(weights.energy) or any(s.energy for s in weights.schedule)
     return {n for n, on in (("energy", energy), ("forces", loss.needs_forces), ("stress", loss.needs_stress)) if on}
@@ -216,7 +235,7 @@ def _symbols(elements: list[int]) -> list[str]:
     return [chemical_symbols[z] for z in elements]
 
 
-def _hashes(data: DataConfig) -> dict[str, str]:
+def data_hashes(data: DataConfig) -> dict[str, str]:
     """sha256 of every file or folder the data come from."""
     named: list[Files] = [data.train, *data.test_sets().values()]
     named += [data.validation] if isinstance(data.validation, str) else []
