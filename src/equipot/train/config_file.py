@@ -87,18 +87,18 @@ def checked_config(source: Source) -> RunConfig:
     data = plain(source.data)
     _fill(data, source.file)
     try:
-        config = RunConfig.model_validate(_expand(data, source))
+        config = RunConfig.model_validate(expand_variables(data, source))
     except ValidationError as error:
-        raise _user_error(_mistake(error, data), source) from None
+        raise user_error(_mistake(error, data), source) from None
     try:
         spec = build_spec(config.model)
     except Mistake as mistake:
-        raise _user_error(Mistake(("model", *mistake.path), mistake.message, mistake.valid), source) from None
+        raise user_error(Mistake(("model", *mistake.path), mistake.message, mistake.valid), source) from None
     if config.train.fit == "least-squares" and (reason := nonlinear_because(spec)):
         message = (
             f"least-squares needs a model that is linear in its parameters, and of this one {reason}: take preset ace, or fit: gradient"
         )
-        raise _user_error(Mistake(("train", "fit"), message), source)
+        raise user_error(Mistake(("train", "fit"), message), source)
     return config
 
 
@@ -152,8 +152,8 @@ def _fill(data: dict[str, Any], file: str) -> None:
     data.setdefault("out", f"runs/{data['name']}")
 
 
-def _expand(data: dict[str, Any], source: Source) -> dict[str, Any]:
-    """${VARIABLE} in the names of files replaced."""
+def expand_variables(data: dict[str, Any], source: Source) -> dict[str, Any]:
+    """${VARIABLE} in the names of files, in `data` and `out`, replaced."""
 
     def expand(node: Any, path: Path_) -> Any:
         if isinstance(node, dict):
@@ -228,7 +228,8 @@ def _description(path: Path_) -> str:
     return field.description or "" if field else ""
 
 
-def _user_error(mistake: Mistake, source: Source) -> UserError:
+def user_error(mistake: Mistake, source: Source) -> UserError:
+    """A mistake with its place and the nearest valid key."""
     hint = ""
     if mistake.valid:
         wrong = mistake.path[-1] if mistake.path[-1] != "preset" else _value(source, mistake.path)
