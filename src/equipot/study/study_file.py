@@ -1,0 +1,222 @@
+"""STUDY.yaml: read, checked, and each variant's configuration made from base and overrides, with the place of every mistake."""
+
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from equipot.errors import UserError
+from equipot.study.spec import StudySpec
+from equipot.train.config import RunConfig
+from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, plain, user_error
+from equipot.train.model_config import Mistake
+
+STUDY_FILE = "study.yaml"
+_OURS = {  # what a study sets in every run
+    ("name",): "is the name of the run",
+    ("out",): "is the folder of the run",
+    ("executor",): "is a key of the study",
+    ("train", "seed"): "comes from `seeds`",
+    ("data", "n_train"): "comes from `sizes`",
+    ("data", "test"): "comes from `evaluate`",
+}
+_BUDGET = dict.fromkeys([("train", "max_updates"), ("train", "max_time"), ("train", "max_epochs")], "comes from `budget`")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it was read: its spec, and where its parts stand."""
+
+    spec: StudySpec
+    source: Source
+    bases: dict[str, Source]  # of variants with a base of their own, and of the study under ""
+
+    def raw_config(self, variant: str) -> dict[str, Any]:
+        """Base and overrides of a variant as one plain configuration, not yet checked."""
+        overrides = nested(self.spec.variants[variant], f"{self.where(variant)}")
+        for path, why in (_OURS | (_BUDGET if self.spec.budget else {})).items():
+            if _has(overrides, path):
+                raise UserError(f"{self.where(variant)}: {'.'.join(path)} {why} in a study: leave it out")
+        base = plain(self.bases[variant if variant in self.bases else ""].data)
+        return merged({k: v for k, v in base.items() if k not in ("name", "out", "executor")}, overrides)
+
+    def config(self, variant: str, raw: dict[str, Any]) -> RunConfig:
+        """The checked configuration of `raw`, which a variant was made to. Raises UserError naming the variant or the base."""
+        return checked_config(_VariantSource({"name": variant, "out": "", **raw}, self, variant))
+
+    def where(self, variant: str) -> str:
+        """ "STUDY.yaml, line 7: variants.NAME"."""
+        return f"{self.source.where(('variants', variant))}: variants.{variant}"
+
+
+class _VariantSource(Source):
+    """The configuration of a variant: what it overrides stands in the study, the rest in its base."""
+
+    def __init__(self, data: dict[str, Any], study: Study, variant: str):
+        super().__init__(data, study.source.file)
+        self.study, self.variant = study, variant
+        self.overrides = nested(study.spec.variants[variant], "")
+        self.base = study.bases[variant if variant in study.bases else ""]
+
+    def where(self, path: Path_) -> str:
+        if len(path) and _has(self.overrides, path):
+            return self.study.where(self.variant)
+        return self.base.where(path)
+
+
+class _InlineBase(Source):
+    """A base that stands in the study file."""
+
+    def __init__(self, source: Source, prefix: Path_):
+        data = source.data
+        for key in prefix:
+            data = data[key]
+        super().__init__(data, source.file)
+        self.outer, self.prefix = source, prefix
+
+    def where(self, path: Path_) -> str:
+        return f"{self.outer.where((*self.prefix, *path))}: {'.'.join(map(str, self.prefix))}"
+
+
+def read_study(path: str | Path) -> Study:
+    """The study in a file, or in the folder of one. Raises UserError for every mistake in it but those of its configurations."""
+    path = Path(path)
+    folder = path if path.is_dir() else None
+    file = path / STUDY_FILE if folder else path
+    if not file.is_file():
+        raise UserError(f"{file}: no such study; docs/studies.md says how one is written")
+    try:
+        source = Source(load_yaml(file.read_text(encoding="utf-8"), str(file)), str(file))
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: not a text file, so not a study") from None
+    if not isinstance(source.data, dict):
+        raise UserError(f"{file}: not a study: it must hold keys such as base, variants and seeds")
+    data = plain(source.data)
+    data.setdefault("name", file.stem)
+    data["out"] = str(folder) if folder else data.get("out") or f"runs/{data['name']}"
+    data |= expand_variables({"out": data["out"]}, source)
+    bases = _bases(data, source, file.parent)
+    try:
+        spec = StudySpec.model_validate(data)
+    except ValidationError as error:
+        raise _complaint(error, data, source) from None
+    for name in spec.evaluate:
+        if name == "cost":
+            raise UserError(
+                f"{source.where(('evaluate', name))}: evaluate.cost: this name is taken by the costs of the runs: choose another"
+            )
+    return Study(spec, source, bases)
+
+
+def _bases(data: dict[str, Any], source: Source, folder: Path) -> dict[str, Source]:
+    """The bases as sources; in `data` they are replaced by what they hold."""
+    found: dict[str, Source] = {}
+    variants = data.get("variants")
+    owners: list[tuple[str, Path_]] = [("", ("base",))]
+    if isinstance(variants, dict):
+        owners += [(name, ("variants", name, "base")) for name, v in variants.items() if isinstance(v, dict) and "base" in v]
+    for owner, prefix in owners:
+        holder = data if not owner else variants[owner]
+        if "base" not in holder:
+            raise UserError(f"{source.file}: base is missing: give a training configuration, or the path of one")
+        base = holder["base"]
+        if isinstance(base, str):
+            found[owner] = _base_file(base, source.where(prefix), folder)
+        elif isinstance(base, dict):
+            found[owner] = _InlineBase(source, prefix)
+        else:
+            raise UserError(
+                f"{source.where(prefix)}: {'.'.join(prefix)}: should be a training configuration or the path of one, not {base!r}"
+            )
+        holder["base"] = plain(found[owner].data)
+    return found
+
+
+def _base_file(name: str, where: str, folder: Path) -> Source:
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{where}: base: there is no configuration {path}: a path is relative to the folder of the study's file")
+    source = Source(load_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
+    if not isinstance(source.data, dict):
+        raise UserError(f"{path}: not a configuration: it must hold keys such as model and data")
+    return source
+
+
+def nested(overrides: dict[str, Any], where: str) -> dict[str, Any]:
+    """Dotted keys taken apart, `base` left out. Raises UserError where a key is set twice."""
+    found: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key == "base":
+            continue
+        parts = key.split(".")
+        for part in reversed(parts[1:]):
+            value = {part: value}
+        _join(found, parts[0], value, where)
+    return found
+
+
+def _join(into: dict[str, Any], key: str, value: Any, where: str) -> None:
+    if key not in into:
+        into[key] = nested(value, where) if isinstance(value, dict) else value
+    elif isinstance(into[key], dict) and isinstance(value, dict):
+        for k, v in value.items():
+            _join(into[key], k, v, where)
+    else:
+        raise UserError(f"{where}: {key} is set twice: set it once")
+
+
+def merged(base: Any, over: Any) -> Any:
+    """`over` over `base`, key by key where both are mappings; a list is replaced."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return base | {k: merged(base.get(k), v) for k, v in over.items()}
+
+
+def _has(data: Any, path: Path_) -> bool:
+    """Whether `data` sets the key at `path`, or something that it would be a part of."""
+    for key in path:
+        if not isinstance(data, dict):
+            return True
+        if key not in data:
+            return False
+        data = data[key]
+    return True
+
+
+def _complaint(error: ValidationError, data: dict[str, Any], source: Source) -> UserError:
+    """The first mistake of a study in words."""
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    path: list[str | int] = []
+    node: Any = data
+    for key in first["loc"]:
+        known = isinstance(node, dict) and key in node or isinstance(node, list) and isinstance(key, int) and key < len(node)
+        if not known:
+            break
+        path.append(key)
+        node = node[key]
+    place = tuple(path)
+    if first["type"] == "missing":
+        return user_error(Mistake((*place, str(first["loc"][-1])), "is missing"), source)
+    if first["type"] == "extra_forbidden":
+        return user_error(Mistake(place, f"not a key of {'.'.join(map(str, place[:-1])) or 'a study'}", _keys_at(place[:-1])), source)
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    shown = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    return user_error(Mistake(place, message + shown), source)
+
+
+def _keys_at(path: Sequence[str | int]) -> list[str]:
+    """Keys of the section at `path`."""
+    here: Any = StudySpec
+    for key in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            here = here.model_fields[str(key)].annotation
+        elif get_origin(here) is dict:
+            here = get_args(here)[1]
+        if get_origin(here) in (types.UnionType, typing.Union):
+            here = next(a for a in get_args(here) if isinstance(a, type))
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
