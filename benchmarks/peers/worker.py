@@ -56,8 +56,8 @@ class Job(NamedTuple):
 
 
 def walk(atoms: Atoms, rng: np.random.Generator) -> None:
-    """One step of a random walk about as far as atoms go in half a femtosecond at 300 K."""
-    atoms.positions += 0.003 * rng.normal(size=atoms.positions.shape)
+    """One step of a random walk, as in md_common.py."""
+    atoms.positions += 0.02 * rng.normal(size=atoms.positions.shape)
 
 
 def serve(job: Job, step: Callable[[], None], predict: Callable[[], tuple[torch.Tensor, torch.Tensor]], n_edges: int) -> None:
