@@ -10,3 +10,10 @@ class UserError(Exception):
 
 class CannotExpressError(UserError):
     """A model the asked-for engine cannot run, though it is a sound one: another engine can."""
+
+
+class MissingPackageError(UserError, ImportError):
+    """An optional package is not installed; also the exception Python expects where a module cannot be imported."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed: pip install "equipot[{extra}]"')

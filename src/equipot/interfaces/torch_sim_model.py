@@ -1,0 +1,113 @@
+"""A model in torch-sim: many systems in one pass. Its package is torch-sim-atomistic, extra `torch-sim`."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equipot.data.frame import species_index
+from equipot.data.graph import Graph, concatenate, to_device
+from equipot.data.neighbours import SkinList
+from equipot.errors import MissingPackageError, UserError
+from equipot.interfaces.torch_engine import TorchEngine
+from equipot.model import Potential, predict
+
+try:
+    from torch_sim.models.interface import ModelInterface
+    from torch_sim.state import SimState
+except ImportError as error:
+    raise MissingPackageError("torch-sim", "torch-sim") from error
+
+
+class TorchSimModel(ModelInterface):
+    """A model as torch-sim's `ModelInterface`: B systems of N atoms in all are one graph, and one pass computes them.
+
+    Args: path of a model file, or a `Potential`; dtype of the weights, "float32", "float64" or None for the one of the file; device as torch
+    names it; skin in Å of the neighbour lists, one for each system, which are searched anew (on the CPU) only when its atoms have moved about
+    half of it; compute_forces, compute_stress.
+    Positions and cells are float64 whatever the weights are, so `dtype`, which torch-sim makes states of, is float64.
+    Raises UserError for a file that is no model, and when called, naming the system, for elements that the model does not know.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Potential,
+        dtype: str | None = None,
+        device: str = "cpu",
+        skin: float = 1.0,
+        compute_forces: bool = True,
+        compute_stress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.potential = TorchEngine.open(model, dtype, device, skin).potential
+        self.elements, self.skin = list(self.potential.spec.elements), skin
+        self._device, self._dtype = self.potential.e0.device, torch.float64
+        self._compute_forces, self._compute_stress = compute_forces, compute_stress
+        self._memory_scales_with = "n_atoms_x_density"
+        self._lists: list[tuple[np.ndarray, SkinList]] = []
+
+    @property
+    def compute_forces(self) -> bool:
+        """Whether results have forces."""
+        return self._compute_forces
+
+    @compute_forces.setter
+    def compute_forces(self, compute: bool) -> None:
+        self._compute_forces = compute
+
+    @property
+    def compute_stress(self) -> bool:
+        """Whether results have stresses; those of molecules and slabs have none in any case."""
+        return self._compute_stress
+
+    @compute_stress.setter
+    def compute_stress(self, compute: bool) -> None:
+        self._compute_stress = compute
+
+    def forward(self, state: SimState | dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        """Energy (B,) eV, forces (N, 3) eV/Å and stress (B, 3, 3) eV/Å³, tensile positive, in the dtype of the state's positions.
+
+        torch-sim's cells have lattice vectors as columns. The stress of a system without a volume is left out; reading it is a UserError.
+        """
+        if isinstance(state, dict):
+            state = SimState(**({"masses": torch.ones_like(state["positions"][:, 0])} | state))
+        pbc = np.broadcast_to(torch.as_tensor(state.pbc).cpu().numpy(), (3,))
+        order = torch.argsort(state.system_idx, stable=True)  # systems are whole, but need not stand in order
+        graph = to_device(self._graph(state, order, pbc), self._device)
+        stress = self._compute_stress and bool(pbc.all())
+        found = predict(self.potential, graph, forces=self._compute_forces, stress=stress)
+        results = _Results(energy=found.energy.to(state.positions))
+        if found.forces is not None:
+            results["forces"] = torch.empty_like(state.positions).index_copy_(0, order, found.forces.to(state.positions))
+        if found.stress is not None:
+            results["stress"] = found.stress.to(state.positions)
+        return results
+
+    def _graph(self, state: SimState, order: Tensor, pbc: np.ndarray) -> Graph:
+        positions, numbers = (_on_cpu(t[order]) for t in (state.positions, state.atomic_numbers))
+        cells = _on_cpu(state.row_vector_cell)
+        starts = np.cumsum(np.bincount(_on_cpu(state.system_idx), minlength=len(cells)))[:-1]
+        systems = zip(np.split(numbers, starts), np.split(positions, starts), cells, strict=True)
+        return concatenate([self._list(i, z).update(r, cell, pbc) for i, (z, r, cell) in enumerate(systems)])
+
+    def _list(self, i: int, numbers: np.ndarray) -> SkinList:
+        """The list kept for the i-th system, if it is of these atoms; torch-sim exchanges systems as they are done."""
+        if i < len(self._lists) and np.array_equal(self._lists[i][0], numbers):
+            return self._lists[i][1]
+        spec = self.potential.spec
+        made = SkinList(species_index(numbers, self.elements, f"system {i}"), spec.cutoff, self.skin, spec.pair_cutoff)
+        self._lists[i : i + 1] = [(numbers, made)]
+        return made
+
+
+class _Results(dict[str, Tensor]):
+    def __missing__(self, key: str) -> NoReturn:
+        if key == "stress":
+            raise UserError("stress needs cells that are periodic in all three directions: these systems are molecules or slabs")
+        raise KeyError(key)
+
+
+def _on_cpu(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
