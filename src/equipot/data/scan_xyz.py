@@ -49,6 +49,23 @@ def count_frames(file: IO[str], path: Path) -> int:
     return n_frames
 
 
+def whole_frames(file: IO[str], path: Path) -> tuple[int, str]:
+    """Number of frames before the first that is cut short or malformed, and what is wrong with that; raises as `count_frames` if there are none."""
+    n_frames = 0
+    try:
+        for _ in _frames(file, str(path)):
+            n_frames += 1
+    except UnicodeDecodeError:
+        raise _not_text(path) from None
+    except UserError as error:
+        if not n_frames:
+            raise
+        return n_frames, str(error)
+    if not n_frames:
+        raise UserError(f"{path}: no frames in it")
+    return n_frames, ""
+
+
 def parse_comment(line: str) -> dict[str, Any]:
     """Key-value pairs of a frame's comment line as ASE gives them; `stress` and `virial` may also be six numbers in ASE's Voigt order."""
     try:
