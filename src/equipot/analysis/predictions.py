@@ -16,6 +16,7 @@ from equipot.data.readers import read_frames
 from equipot.data.writer import SUFFIXES, write_frames
 from equipot.errors import UserError
 
+DEVIATIONS = ("energy_std", "forces_std")  # of an ensemble
 LABELS = Keys(energy="REF_energy", forces="REF_forces")
 
 
@@ -30,10 +31,14 @@ class PredictedFrame:
     def atoms(self) -> ase.Atoms:
         """ASE atoms with the predictions as calculator results and the labels as `REF_energy`, `REF_forces` and `REF_stress` (Voigt)."""
         atoms = self.frame.atoms()
-        results = {k: v for k, v in self.prediction.items() if v is not None}
+        results = {k: v for k, v in self.prediction.items() if v is not None and k not in DEVIATIONS}
         if "stress" in results:
             results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
         atoms.calc = SinglePointCalculator(atoms, **results)
+        if "energy_std" in self.prediction:
+            atoms.info["energy_std"] = self.prediction["energy_std"]
+        if "forces_std" in self.prediction:
+            atoms.arrays["forces_std"] = self.prediction["forces_std"]
         if self.frame.energy is not None:
             atoms.info["REF_energy"] = self.frame.energy
         if self.frame.forces is not None:
@@ -61,7 +66,8 @@ def read_predictions(path: str | Path) -> dict[str, tuple[list[Frame], list[dict
         stored = replace(frame, stress=frame.stress if "REF_stress" in atoms.info else None)
         frames, predictions = sets.setdefault(str(atoms.info.get("set", Path(path).name)), ([], []))
         frames.append(replace(stored, source=str(atoms.info.get("source", frame.source))))
-        predictions.append({"energy": results["energy"], "forces": results["forces"], "stress": stress})
+        deviations = {k: v for k, v in (atoms.info | atoms.arrays).items() if k in DEVIATIONS}
+        predictions.append({"energy": results["energy"], "forces": results["forces"], "stress": stress, **deviations})
     return sets
 
 

@@ -17,6 +17,7 @@ COLUMNS = (  # measure, heading; everything is shown in thousandths
     ("forces", "forces\nmeV/Å"),
     ("stress", "stress\nmeV/Å³"),
 )
+SPREADS = (("energy_per_atom_spread", "spread\nmeV/atom"), ("forces_spread", "spread\nmeV/Å"))  # of an ensemble
 
 
 def register(app: typer.Typer) -> None:
@@ -95,6 +96,7 @@ def table(names: Sequence[str], results: "Sequence[Evaluation]") -> "Table":
     from rich.table import Table
 
     columns = [c for c in COLUMNS if any(f"{c[0]}_mae" in r.measures for r in results)]
+    columns += [c for c in SPREADS if any(c[0] in r.measures for r in results)]
     view = Table(title="errors: MAE / RMSE", title_justify="left")
     view.add_column("data", overflow="fold")
     view.add_column("structures\natoms", justify="right")
@@ -130,6 +132,8 @@ def remarks(names: Sequence[str], results: "Sequence[Evaluation]", predictions: 
 
 
 def _cell(measures: dict[str, float], name: str) -> str:
+    if name in measures:
+        return _digits(1000 * measures[name])
     if f"{name}_mae" not in measures:
         return ""
     return f"{_digits(1000 * measures[f'{name}_mae'])} / {_digits(1000 * measures[f'{name}_rmse'])}"

@@ -56,6 +56,7 @@ def _model(found: dict[str, Any]) -> list[Any]:
     orders = [_order(c) for c in found["correlation_order"]]
     rows = {
         "preset": found["preset"] or "(none)",
+        **({"ensemble": f"{found['ensemble']} members of this kind"} if found["ensemble"] else {}),
         "elements": " ".join(found["elements"]),
         "cutoff": _cutoff(found),
         "E0 (eV)": _listed(found["e0"], ".6f"),
@@ -67,7 +68,7 @@ def _model(found: dict[str, Any]) -> list[Any]:
         "correlation orders": ", ".join(orders),
         "smoothness at cutoff": found["smoothness"],
         "isolated atom": found["isolated_atom"],
-        "parameters": f"{found['n_parameters']:,}  ({_listed(found['parameters'], ',d')})",
+        "parameters": f"{found['n_parameters']:,}{' each' if found['ensemble'] else ''}  ({_listed(found['parameters'], ',d')})",
         "dtype": found["dtype"],
         "operations": found["operations"],
         "written by": f"equipot {found['equipot']}, file schema {found['schema']}",

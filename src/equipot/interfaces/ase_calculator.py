@@ -30,6 +30,8 @@ class Calculator(AseCalculator):
     names it; engine "auto", "torch" or "native"; skin of the neighbour list in Å, which is searched anew only when atoms have moved about
     half of it (results do not depend on it). eV, Å, eV/Å; stress in eV/Å³, tensile positive, in ASE's Voigt order (xx yy zz yz xz xy),
     computed with the forces wherever the cell is full and periodic in all directions.
+    An ensemble gives the mean of its members, and how far they are apart: results["energy_std"], eV, and results["forces_std"] (N,), eV/Å, the
+    standard deviation of each atom's force vector (`model.Spread`).
     Raises UserError, a one-line message, for a file that is no model, elements the model does not know, positions that are not finite,
     and, as `NoStressError`, for the stress of a molecule or slab.
     """
@@ -52,6 +54,7 @@ class Calculator(AseCalculator):
             raise UserError(f"Calculator has no option {unknown[0]!r}: it takes path, dtype, device, engine and skin")
         super().__init__(**kwargs)
         self.engine = open_engine(path, engine, dtype, device, skin)
+        self.implemented_properties = [*type(self).implemented_properties, *self.engine.uncertainties]
         model = str(path) if isinstance(path, str | Path) else "potential"
         self.parameters.update(path=model, dtype=self.engine.dtype, device=device, engine=self.engine.name, skin=skin)
 
@@ -81,6 +84,7 @@ class Calculator(AseCalculator):
         found = self.engine.evaluate(self.atoms.numbers, self.atoms.positions, self.atoms.cell.array, self.atoms.pbc, stress)
         _require_finite(found)
         self.results = {"energy": found.energy, "free_energy": found.energy, "energies": found.energies, "forces": found.forces}
+        self.results |= {name: getattr(found, name) for name in self.engine.uncertainties}
         if found.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
 

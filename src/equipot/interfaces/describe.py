@@ -30,7 +30,7 @@ def describe(name: str | Path) -> dict[str, Any]:
 
 def describe_model(path: Path) -> dict[str, Any]:
     """The point of the design space a model is, its size and its origin; raises UserError as `load_model` does."""
-    from equipot.model import load_model, read_header
+    from equipot.model import load_model, members_of, read_header
     from equipot.spec import body_order, correlation_order, layer_features, smoothness
 
     header = read_header(path)
@@ -38,7 +38,8 @@ def describe_model(path: Path) -> dict[str, Any]:
     spec = potential.spec
     features, orders = layer_features(spec), correlation_order(spec)
     symbols = [chemical_symbols[z] for z in spec.elements]
-    parameters = _parameters(potential)
+    members = members_of(potential)
+    parameters = _parameters(members[0])
     return {
         "kind": "model",
         "path": str(path),
@@ -57,6 +58,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "features": [str(f) for f in features],
         "parameters": parameters,
         "n_parameters": sum(parameters.values()),
+        "ensemble": len(members) if len(members) > 1 else None,
         "dtype": header.get("dtype"),
         "operations": potential.ops.describe(),
         "schema": header["schema"],

@@ -25,6 +25,8 @@ class Evaluation(NamedTuple):
     energies: np.ndarray  # (n,) eV, their sum is the energy
     forces: np.ndarray  # (n, 3) eV/Å
     stress: np.ndarray | None  # (3, 3) eV/Å³, tensile positive; None where it was not asked
+    energy_std: float | None = None  # eV, how far the members of an ensemble are apart; None for one that does not say
+    forces_std: np.ndarray | None = None  # (n,) eV/Å, the same of the force on each atom (`model.Spread`)
 
 
 class Engine(Protocol):
@@ -32,6 +34,7 @@ class Engine(Protocol):
 
     name: str
     elements: tuple[int, ...]  # atomic numbers the model knows
+    uncertainties: tuple[str, ...]  # of "energy_std" and "forces_std", those that every evaluation gives
     dtype: str  # of the weights, "float32" or "float64"
 
     def evaluate(self, numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, stress: bool) -> Evaluation:

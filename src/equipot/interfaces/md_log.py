@@ -24,6 +24,8 @@ class Sample(NamedTuple):
     drift_meV_per_atom: float | None  # of the conserved quantity since step 0; None for Langevin
     steps_per_s: float | None  # since the row before
     ns_per_day: float | None
+    energy_std_meV_per_atom: float | None = None  # how far the members of an ensemble are apart; None for one model
+    forces_std_eV_A: float | None = None  # the same of the forces, of the atom where it is largest
 
 
 class MDLog:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Self
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 from ase.md.md import MolecularDynamics
 
 from equipot.errors import UserError
@@ -103,6 +103,7 @@ class Recorder:
             drift_meV_per_atom=None if conserved is None else 1000.0 * (conserved - self.reference) / len(atoms),
             steps_per_s=speed,
             ns_per_day=None if speed is None else speed * self._settings.timestep * 0.0864,
+            **_doubt(atoms),
         )
 
     def _speed(self, step: int) -> float | None:
@@ -110,3 +111,11 @@ class Recorder:
         (step_before, time_before), now = self._timed_from, time.perf_counter()
         self._timed_from = (step, now)
         return (step - step_before) / (now - time_before) if step > step_before else None
+
+
+def _doubt(atoms: Atoms) -> dict[str, float]:
+    """What an ensemble says of its own certainty at this step; nothing for one model."""
+    results = atoms.calc.results
+    if "forces_std" not in results:
+        return {}
+    return {"energy_std_meV_per_atom": 1000.0 * results["energy_std"] / len(atoms), "forces_std_eV_A": float(results["forces_std"].max())}

@@ -24,6 +24,7 @@ class NativeEngine:
     """Energies and derivatives by the native engine; the neighbour list is searched anew only when atoms have moved about half the skin."""
 
     name = "native"
+    uncertainties: tuple[str, ...] = ()
 
     def __init__(self, model: NativeModel, skin: float = 1.0, n_threads: int | None = None) -> None:
         self.model, self.skin = model, check_skin(skin)

@@ -10,27 +10,31 @@ from equipot.data.neighbours import SkinList
 from equipot.data.pair_search import check_skin
 from equipot.errors import UserError
 from equipot.interfaces.engines import Evaluation
-from equipot.model import Potential, load_model, predict
+from equipot.model import Ensemble, Potential, load_model, predict, predict_members
 
 
 class TorchEngine:
-    """Energies and derivatives by torch; the neighbour list is searched anew only when atoms have moved about half the skin."""
+    """Energies and derivatives by torch, of an ensemble the mean and the spread of its members.
+
+    The neighbour list is searched anew only when atoms have moved about half the skin.
+    """
 
     name = "torch"
 
-    def __init__(self, potential: Potential, device: str = "cpu", skin: float = 1.0) -> None:
+    def __init__(self, potential: Potential | Ensemble, device: str = "cpu", skin: float = 1.0) -> None:
         self.potential = potential
         self.device = device
         self.skin = check_skin(skin)
         self.elements = tuple(potential.spec.elements)
         self.dtype = str(potential.dtype).removeprefix("torch.")
+        self.uncertainties = ("energy_std", "forces_std") if isinstance(potential, Ensemble) else ()
         self._numbers: np.ndarray | None = None
         self._neighbours: SkinList | None = None
 
     @classmethod
-    def open(cls, model: str | Path | Potential, dtype: str | None, device: str, skin: float) -> "TorchEngine":
+    def open(cls, model: str | Path | Potential | Ensemble, dtype: str | None, device: str, skin: float) -> "TorchEngine":
         """From a model file, or around a potential as it is; raises UserError as `load_model` does."""
-        if isinstance(model, Potential):
+        if isinstance(model, Potential | Ensemble):
             if dtype not in (None, str(model.dtype).removeprefix("torch.")):
                 raise UserError(f"the potential is {model.dtype}: save it and load it as {dtype}, or leave dtype out")
             return cls(model, str(model.e0.device), skin)
@@ -51,12 +55,18 @@ class TorchEngine:
         graph = self._neighbours.update(positions, cell, pbc)
         if self.device != "cpu":
             graph = to_device(graph, self.device)
-        found = predict(self.potential, graph, forces=True, stress=stress)
+        if isinstance(self.potential, Ensemble):
+            spread = predict_members(self.potential, graph, stress)
+            found, doubts = spread.mean, (float(spread.energy_std[0]), spread.forces_std.cpu().numpy())
+        else:
+            found, doubts = predict(self.potential, graph, forces=True, stress=stress), (None, None)
         return Evaluation(
             energy=float(found.energy[0]),
             energies=found.site_energy.cpu().numpy(),
             forces=found.forces.double().cpu().numpy(),
             stress=found.stress[0].cpu().numpy() if stress else None,
+            energy_std=doubts[0],
+            forces_std=doubts[1],
         )
 
     def __getstate__(self) -> dict:

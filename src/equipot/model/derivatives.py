@@ -7,7 +7,8 @@ from torch import Tensor
 
 from equipot.data.graph import Graph
 from equipot.errors import UserError
-from equipot.model.potential import Potential
+from equipot.model.ensemble import Ensemble
+from equipot.model.potential import Potential, SiteEnergies
 from equipot.ops.reference import segment_sum
 
 
@@ -21,13 +22,33 @@ class Prediction(NamedTuple):
     stress: Tensor | None  # (B, 3, 3) eV/Å³
 
 
+class Spread(NamedTuple):
+    """What each of M potentials says of a batch, float64, and what they say together."""
+
+    mean: Prediction
+    energies: Tensor  # (M, B) eV
+    forces: Tensor  # (M, N, 3) eV/Å
+
+    @property
+    def energy_std(self) -> Tensor:
+        """(B,) eV: √(Σ_m (E_m − ⟨E⟩)² / (M − 1)), the members' standard deviation."""
+        return self.energies.std(0)
+
+    @property
+    def forces_std(self) -> Tensor:
+        """(N,) eV/Å: √(Σ_m |F_im − ⟨F_i⟩|² / (M − 1)), over all three components of an atom's force together."""
+        return self.forces.var(0).sum(1).sqrt()
+
+
 def edge_vectors(graph: Graph) -> Tensor:
     """r_e = positions[sender] − positions[receiver] + shift @ cell, (E, 3) float64, Å."""
     cells = graph.cell[graph.structure[graph.receiver]]
     return graph.positions[graph.sender] - graph.positions[graph.receiver] + torch.einsum("ei,eij->ej", graph.shift, cells)
 
 
-def predict(potential: Potential, graph: Graph, forces: bool = True, stress: bool = False, create_graph: bool = False) -> Prediction:
+def predict(
+    potential: Potential | Ensemble, graph: Graph, forces: bool = True, stress: bool = False, create_graph: bool = False
+) -> Prediction:
     """Energy, and with it forces and stress, from one backward pass to the edge vectors.
 
     f_e = ∂E/∂r_e; F_i = Σ_{e: receiver = i} f_e − Σ_{e: sender = i} f_e; σ = (1/V) Σ_e r_e ⊗ f_e, symmetrised. `create_graph` keeps the graph
@@ -49,14 +70,47 @@ def predict(potential: Potential, graph: Graph, forces: bool = True, stress: boo
         pull = torch.zeros_like(vectors)
     else:
         (pull,) = torch.autograd.grad(whole, vectors, create_graph=create_graph)
-    result_forces = segment_sum(pull, graph.receiver, graph.n_atoms) - segment_sum(pull, graph.sender, graph.n_atoms) if forces else None
-    result_stress = None
-    if stress:
-        virials = segment_sum(vectors.detach()[:, :, None] * pull[:, None, :], graph.structure[graph.receiver], graph.n_structures)
-        result_stress = 0.5 * (virials + virials.transpose(1, 2)) / volumes[:, None, None]
+    result_forces = _forces(pull, graph) if forces else None
+    result_stress = _stress(pull, vectors.detach(), graph, volumes) if stress else None
     if not create_graph:
         energy, sites = energy.detach(), type(sites)(*(t.detach() for t in sites))
     return Prediction(energy, sites.total, sites.layers, result_forces, result_stress)
+
+
+def predict_members(ensemble: Ensemble, graph: Graph, stress: bool = False) -> Spread:
+    """Energies and forces of every member of an ensemble, and the mean of all with its stress: one forward and one backward pass for each.
+
+    The graph and its edge vectors are made once. Raises UserError if a stress is asked of a structure without a full periodic cell.
+    """
+    volumes = require_volume(graph) if stress else None
+    vectors = edge_vectors(graph).detach().requires_grad_(True)
+    each = [_along(member, graph, vectors) for member in ensemble.members]
+    pulls = torch.stack([pull for _, pull in each])
+    total, layers = (torch.stack(parts).mean(0) for parts in zip(*(sites for sites, _ in each), strict=True))
+    energies = torch.stack([segment_sum(sites.total, graph.structure, graph.n_structures) for sites, _ in each])
+    forces = torch.stack([_forces(pull, graph) for pull in pulls])
+    virial = _stress(pulls.mean(0), vectors.detach(), graph, volumes) if stress else None
+    return Spread(Prediction(energies.mean(0), total, layers, forces.mean(0), virial), energies, forces)
+
+
+def _along(potential: Potential, graph: Graph, vectors: Tensor) -> tuple[SiteEnergies, Tensor]:
+    """Site energies and ∂E/∂r_e (E, 3), eV/Å, both without a graph; `vectors` require gradients."""
+    with torch.enable_grad():
+        sites = potential(graph, vectors)
+    if graph.n_edges == 0 or not sites.total.requires_grad:
+        pull = torch.zeros_like(vectors)
+    else:
+        (pull,) = torch.autograd.grad(sites.total.sum(), vectors)
+    return SiteEnergies(*(t.detach() for t in sites)), pull.detach()
+
+
+def _forces(pull: Tensor, graph: Graph) -> Tensor:
+    return segment_sum(pull, graph.receiver, graph.n_atoms) - segment_sum(pull, graph.sender, graph.n_atoms)
+
+
+def _stress(pull: Tensor, vectors: Tensor, graph: Graph, volumes: Tensor) -> Tensor:
+    virials = segment_sum(vectors[:, :, None] * pull[:, None, :], graph.structure[graph.receiver], graph.n_structures)
+    return 0.5 * (virials + virials.transpose(1, 2)) / volumes[:, None, None]
 
 
 def require_volume(graph: Graph) -> Tensor:

@@ -13,6 +13,7 @@ from safetensors.torch import save as to_bytes
 from equipot import __version__
 from equipot.conventions import SCHEMA_VERSION
 from equipot.errors import UserError
+from equipot.model.ensemble import Ensemble
 from equipot.model.potential import Potential
 from equipot.ops.registry import backend_on
 from equipot.spec import ModelSpec
@@ -23,20 +24,26 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def save_model(
-    potential: Potential, path: str | Path, provenance: dict[str, Any] | None = None, state: dict[str, torch.Tensor] | None = None
+    potential: Potential | Ensemble,
+    path: str | Path,
+    provenance: dict[str, Any] | None = None,
+    state: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write NAME.equipot whole or not at all: the tensors of the potential (or of `state`, e.g. averaged weights) and a header that rebuilds it.
 
+    The tensors of an ensemble's member i are `members.<i>.NAME`; its header says how many there are.
     provenance: plain data kept in the header: training statistics, data hashes, metrics.
     """
-    tensors = {k: v.detach().cpu().contiguous() for k, v in (state or potential.state_dict()).items()}
+    tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in (state or potential.state_dict()).items()}
     header = {
-        "schema": SCHEMA_VERSION,
+        "schema": 1,
         "equipot": __version__,
         "spec": potential.spec.to_dict(),
         "dtype": str(potential.dtype).removeprefix("torch."),
         "provenance": provenance or {},
     }
+    if isinstance(potential, Ensemble):
+        header |= {"schema": 2, "ensemble": len(potential)}
     write_whole(path, to_bytes(tensors, metadata={_KEY: json.dumps(header)}))
 
 
@@ -65,8 +72,10 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
-def load_model(path: str | Path, dtype: str | torch.dtype | None = None, device: str = "cpu", backend: str = "auto") -> Potential:
-    """The potential in a model file, in evaluation mode.
+def load_model(
+    path: str | Path, dtype: str | torch.dtype | None = None, device: str = "cpu", backend: str = "auto"
+) -> Potential | Ensemble:
+    """The potential or the ensemble in a model file, in evaluation mode.
 
     dtype None: the one it was trained in. Raises UserError as `read_header` does, and if tensors and spec do not fit together.
     """
@@ -77,12 +86,15 @@ def load_model(path: str | Path, dtype: str | torch.dtype | None = None, device:
         if dtype not in _DTYPES:
             raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
         dtype = _DTYPES[dtype]
-    try:
-        potential = Potential(ModelSpec.from_dict(header["spec"]), dtype=dtype, backend=backend_on(device, backend))
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: the model's description is damaged or not known to this version: {_first_line(error)}") from None
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    n_members = _n_members(header, tensors, path)
+    try:
+        spec = ModelSpec.from_dict(header["spec"])
+        potentials = [Potential(spec, dtype=dtype, backend=backend_on(device, backend)) for _ in range(n_members or 1)]
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: the model's description is damaged or not known to this version: {_first_line(error)}") from None
+    potential = potentials[0] if n_members is None else Ensemble(potentials)
     _load_tensors(potential, tensors, path)
     check_device(device)
     return potential.to(device).eval().requires_grad_(False)
@@ -99,7 +111,18 @@ def check_device(device: str) -> None:
         )
 
 
-def _load_tensors(potential: Potential, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
+def _n_members(header: dict[str, Any], tensors: dict[str, torch.Tensor], path: str | Path) -> int | None:
+    """Number of an ensemble's members; None for a file of one potential. Raises UserError where header and tensors do not agree on it."""
+    stated = header.get("ensemble")
+    if stated is None:
+        return None
+    held = len({name.split(".")[1] for name in tensors if name.startswith("members.")})
+    if type(stated) is not int or stated < 2 or stated != held:
+        raise UserError(f"{path}: damaged: the header says an ensemble of {str(stated)[:40]} members, the file holds {held}")
+    return stated
+
+
+def _load_tensors(potential: Potential | Ensemble, tensors: dict[str, torch.Tensor], path: str | Path) -> None:
     own = potential.state_dict()
     if missing := sorted(own.keys() - tensors.keys()):
         raise UserError(f"{path}: the model lacks the tensor {missing[0]}")

@@ -25,6 +25,7 @@ def fingerprint(prepared: Prepared, module: TrainingModule) -> dict[str, Any]:
         "split": len(prepared.train),
         "choice of training frames": _digest([f.source for f in prepared.train.frames]),
         "seed": train.seed,
+        "member": train.member,
         "spec": prepared.spec.to_dict(),
         "dtype": train.dtype,
         "batch_size": train.batch_size,

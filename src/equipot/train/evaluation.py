@@ -12,7 +12,7 @@ from equipot.data.dataset import DataSet, frame_graph
 from equipot.data.frame import Frame
 from equipot.data.graph import Graph, concatenate, to_device
 from equipot.errors import UserError
-from equipot.model import Potential, predict
+from equipot.model import Ensemble, Potential, Prediction, predict, predict_members
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,15 @@ class Evaluation:
 
     measures: energy_mae, energy_rmse (eV per structure), energy_per_atom_mae, energy_per_atom_rmse (eV), forces_mae, forces_rmse (eV/Å, per
     component), stress_mae, stress_rmse (eV/Å³, per component of the 3×3 tensor), each only where there are labels; n_structures, n_atoms and the
-    numbers of labelled structures n_energies, n_forces, n_stresses.
+    numbers of labelled structures n_energies, n_forces, n_stresses. Of an ensemble also energy_spread, energy_per_atom_spread and
+    forces_spread (per component): root mean square over all structures of the members' standard deviation, to be held against the rmse.
     """
 
     measures: dict[str, float]
     per_element: dict[str, dict[str, float]] = field(default_factory=dict)  # forces_mae, forces_rmse, n_atoms of each element
     per_config_type: dict[str, dict[str, float]] = field(default_factory=dict)  # measures of each config_type
-    predictions: list[dict[str, Any]] = field(default_factory=list)  # per frame: energy (eV), forces (n, 3), stress (3, 3) or None
+    # per frame: energy (eV), forces (n, 3), stress (3, 3) or None, of an ensemble also energy_std (eV) and forces_std (n,) as in `model.Spread`
+    predictions: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the predictions."""
@@ -35,7 +37,7 @@ class Evaluation:
 
 
 def evaluate_frames(
-    potential: Potential,
+    potential: Potential | Ensemble,
     frames: Sequence[Frame],
     batch_size: int = 16,
     progress: bool = False,
@@ -51,7 +53,7 @@ def evaluate_frames(
     return _evaluate(potential, frames, lambda i: frame_graph(frames[i], elements, potential.spec.cutoff), batch_size, progress, step)
 
 
-def evaluate_dataset(potential: Potential, dataset: DataSet, batch_size: int = 16, progress: bool = False) -> Evaluation:
+def evaluate_dataset(potential: Potential | Ensemble, dataset: DataSet, batch_size: int = 16, progress: bool = False) -> Evaluation:
     """The same for frames whose graphs are already there."""
     _not_empty(dataset.frames)
     return _evaluate(potential, dataset.frames, dataset.graphs.__getitem__, batch_size, progress, None)
@@ -63,7 +65,7 @@ def _not_empty(frames: Sequence[Frame]) -> None:
 
 
 def _evaluate(
-    potential: Potential,
+    potential: Potential | Ensemble,
     frames: Sequence[Frame],
     graph_of: Callable[[int], Graph],
     batch_size: int,
@@ -103,9 +105,17 @@ def _has_volume(frame: Frame) -> bool:
     return bool(frame.pbc.all()) and frame.volume > 1e-9
 
 
-def _predict_batch(potential: Potential, graph: Graph, sizes: list[int], stress: bool) -> list[dict[str, Any]]:
+def _predict_batch(potential: Potential | Ensemble, graph: Graph, sizes: list[int], stress: bool) -> list[dict[str, Any]]:
+    if isinstance(potential, Ensemble):
+        spread = predict_members(potential, graph, stress)
+        found = _as_arrays(spread.mean, sizes)
+        deviations = zip(spread.energy_std.tolist(), spread.forces_std.cpu().split(sizes), strict=True)
+        return [p | {"energy_std": e, "forces_std": f.numpy().copy()} for p, (e, f) in zip(found, deviations, strict=True)]
     with torch.enable_grad():  # forces are a gradient, also where a caller has switched gradients off
-        result = predict(potential, graph, forces=True, stress=stress)
+        return _as_arrays(predict(potential, graph, forces=True, stress=stress), sizes)
+
+
+def _as_arrays(result: Prediction, sizes: list[int]) -> list[dict[str, Any]]:
     forces = result.forces.detach().cpu().split(sizes)
     stresses = [None] * len(sizes) if result.stress is None else list(result.stress.detach().cpu().numpy())
     return [
@@ -136,8 +146,19 @@ def _measures(frames: Sequence[Frame], predictions: list[dict[str, Any]]) -> dic
     measures |= _mae_rmse("energy_per_atom", energy[:, 0] / energy[:, 1])
     measures |= _mae_rmse("forces", np.concatenate(forces) if forces else np.empty(0))
     measures |= _mae_rmse("stress", np.stack(stress) if stress else np.empty(0))
+    measures |= _spreads(frames, predictions)
     counts = {"n_structures": len(frames), "n_atoms": sum(f.n_atoms for f in frames)}
     return measures | counts | {"n_energies": len(energy), "n_forces": len(forces), "n_stresses": len(stress)}
+
+
+def _spreads(frames: Sequence[Frame], predictions: list[dict[str, Any]]) -> dict[str, float]:
+    """Root mean squares of the deviations an ensemble's predictions come with; nothing for those of one model."""
+    if not frames or "energy_std" not in predictions[0]:
+        return {}
+    energy, sizes = np.array([p["energy_std"] for p in predictions]), np.array([f.n_atoms for f in frames])
+    forces = np.concatenate([p["forces_std"] for p in predictions])
+    squares = {"energy": energy**2, "energy_per_atom": (energy / sizes) ** 2, "forces": forces**2 / 3}
+    return {f"{name}_spread": float(np.sqrt(values.mean())) for name, values in squares.items()}
 
 
 def _mae_rmse(name: str, error: np.ndarray) -> dict[str, float]:

@@ -57,12 +57,22 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
     Raises UserError for mistakes (nothing is written then, but for a loss that is not finite: its batch is named in nan_batch.json) and
     Interrupted when asked to stop.
     """
+    if config.train.ensemble > 1 and config.train.member is None:
+        from equipot.train.ensemble import train_ensemble
+
+        return train_ensemble(config, resume, overwrite, callbacks)
+    free(Path(config.out), resume, overwrite)
+    device = device_of(config)
+    return train_prepared(config, prepare(config), device, resume, callbacks)
+
+
+def train_prepared(
+    config: RunConfig, prepared: Prepared, device: str, resume: bool = False, callbacks: list[pl.Callback] | None = None
+) -> Result:
+    """The training itself, of data that have been read and checked, into a folder that is free for it."""
     folder = Path(config.out)
-    _free(folder, resume, overwrite)
-    device = _device(config)
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    prepared = prepare(config)
     if config.train.fit == "least-squares":
         return _least_squares(config, prepared, folder, resume)
     module, data = build(config, prepared, device)
@@ -71,7 +81,7 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
         load_checkpoint(folder / LAST, module, mark)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        _clear(folder)
+        clear(folder)
     with logged(folder / "run.log", append=resume):
         _introduce(config, prepared, module.potential, folder)
         _fit(config, prepared, module, data, folder, mark, device, callbacks or [])
@@ -81,13 +91,13 @@ def train(config: RunConfig, resume: bool = False, overwrite: bool = False, call
 
 def build(config: RunConfig, prepared: Prepared, device: str = "cpu") -> tuple[TrainingModule, TrainingData]:
     """The Lightning module and data module of a run."""
-    batches = Batches(prepared.train, config.train.batch_size, config.train.seed)
+    batches = Batches(prepared.train, config.train.batch_size, config.train.member_seed)
     held = Batches(prepared.validation, config.train.valid_batch_size) if prepared.validation else None
     module = TrainingModule(make_potential(prepared.spec, config, device), config, batches.n_batches)
     return module, TrainingData(batches, held, module)
 
 
-def _free(folder: Path, resume: bool, overwrite: bool) -> None:
+def free(folder: Path, resume: bool, overwrite: bool) -> None:
     """Raises UserError where a run would be overwritten, there is none to resume, or no folder can be made."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, and a run needs a folder: set another out")
@@ -97,14 +107,15 @@ def _free(folder: Path, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{folder}: holds a run already: go on with it by --resume, replace it by --overwrite, or set another out")
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Remove what an earlier run left under the names that this one writes."""
     for pattern in (BEST, LAST, METRICS, "evaluation.json", BAD_BATCH, "run.log", "events.out.tfevents.*"):
         for file in folder.glob(pattern):
             file.unlink()
 
 
-def _device(config: RunConfig) -> str:
+def device_of(config: RunConfig) -> str:
+    """The device a run is done on; raises UserError if it is not there."""
     if config.train.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     check_device(config.train.device)
@@ -138,7 +149,7 @@ def _least_squares(config: RunConfig, prepared: Prepared, folder: Path, resume: 
         raise UserError(f"train.device is {config.train.device}, but a least-squares fit runs on the cpu: leave it out")
     potential = make_potential(prepared.spec, config)
     folder.mkdir(parents=True, exist_ok=True)
-    _clear(folder)
+    clear(folder)
     with logged(folder / "run.log", append=False):
         _introduce(config, prepared, potential, folder)
         row = fit_least_squares(config, prepared, potential, folder)

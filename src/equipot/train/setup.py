@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from equipot.data.dataset import DataSet
@@ -101,13 +102,23 @@ def prepare(config: RunConfig) -> Prepared:
     if loss.needs_stress:
         training, held = with_stand_in_cells(training), with_stand_in_cells(held) if held else None
     filled = fill_spec(spec, elements, references, found)
-    return Prepared(filled, training, held, tests, references, found, report, data_hashes(config.data))
+    prepared = Prepared(filled, training, held, tests, references, found, report, data_hashes(config.data))
+    return prepared if config.train.member is None else of_member(prepared, config)
+
+
+def of_member(prepared: Prepared, config: RunConfig) -> Prepared:
+    """The same for one member of an ensemble: spec and validation set are all members', the training frames its own sample of the same size."""
+    if not config.train.bootstrap:
+        return prepared
+    n = len(prepared.train)
+    chosen = np.random.default_rng([config.train.member_seed, n]).integers(n, size=n)
+    return replace(prepared, train=prepared.train.subset(sorted(chosen.tolist())))
 
 
 def make_potential(spec: ModelSpec, config: RunConfig, device: str = "cpu") -> Potential:
     """The untrained potential of a filled spec, still on the CPU, with the operations that run on `device`."""
     backend = backend_on(device, config.train.backend)
-    return Potential(spec, dtype=DTYPES[config.train.dtype], seed=config.train.seed, backend=backend)
+    return Potential(spec, dtype=DTYPES[config.train.dtype], seed=config.train.member_seed, backend=backend)
 
 
 def _read(config: RunConfig) -> tuple[list[Frame], list[Frame], dict[str, list[Frame]], list[Frame]]:

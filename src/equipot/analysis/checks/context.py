@@ -12,7 +12,7 @@ from equipot.analysis.checks import probes
 from equipot.data.frame import Frame, species_index
 from equipot.data.graph import Graph, concatenate
 from equipot.data.neighbours import neighbour_graph
-from equipot.model import Potential, Prediction, predict
+from equipot.model import Ensemble, Potential, Prediction, predict
 
 EDGES_AT_ONCE = 20_000
 RATTLE = 0.03  # Å; a relaxed structure has no forces to compare
@@ -134,8 +134,10 @@ class Context:
         return [Answer(float(result.energy[i]), sites[a:b], forces[a:b], stresses[i]) for i, (a, b) in enumerate(pieces)]
 
 
-def in_dtype(potential: Potential, dtype: torch.dtype) -> Potential:
+def in_dtype(potential: Potential | Ensemble, dtype: torch.dtype) -> Potential | Ensemble:
     """The same potential with weights and features in `dtype`; E0 and scales stay in float64."""
+    if isinstance(potential, Ensemble):
+        return Ensemble([in_dtype(member, dtype) for member in potential.members])
     other = type(potential)(potential.spec, dtype=dtype, backend=getattr(potential.ops, "name", "auto"))
     other.load_state_dict(potential.state_dict())
     return other.eval().requires_grad_(False)

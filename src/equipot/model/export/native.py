@@ -8,6 +8,7 @@ import torch
 from equipot import __version__
 from equipot.engine.file import FILE_VERSION, to_bytes
 from equipot.errors import CannotExpressError, UserError
+from equipot.model.ensemble import Ensemble
 from equipot.model.export.layers import layer_tensors, readout_tensors
 from equipot.model.export.products import HIGHEST_CORRELATION
 from equipot.model.export.radial import tabulate
@@ -27,6 +28,10 @@ def native_bytes(potential: Potential, accuracy: float = DEFAULT_ACCURACY, prove
     """
     if not 0.0 < accuracy < 1.0:
         raise UserError(f"accuracy {accuracy} must lie between 0 and 1")
+    if isinstance(potential, Ensemble):
+        raise CannotExpressError(
+            f"this model is an ensemble of {len(potential)}, and the native engine runs one model: run it with torch, or export a member"
+        )
     for index, layer in enumerate(potential.spec.layers):
         if layer.product is not None and layer.product.correlation > HIGHEST_CORRELATION:
             raise CannotExpressError(
