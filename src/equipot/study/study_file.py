@@ -1,5 +1,6 @@
 """STUDY.yaml: read, checked, and each variant's configuration made from base and overrides, with the place of every mistake."""
 
+import io
 import types
 import typing
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
 from equipot.errors import UserError
 from equipot.study.spec import StudySpec
@@ -220,3 +222,13 @@ def _keys_at(path: Sequence[str | int]) -> list[str]:
         if get_origin(here) in (types.UnionType, typing.Union):
             here = next(a for a in get_args(here) if isinstance(a, type))
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def dump_study(study: Study) -> str:
+    """YAML of the study with every default and the bases written out; it can be read again."""
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 140
+    buffer = io.StringIO()
+    yaml.dump(study.spec.model_dump(mode="json", exclude_none=True), buffer)
+    return buffer.getvalue()
