@@ -55,13 +55,13 @@ def evaluation_sets(study: Study, raws: dict[str, dict[str, Any]]) -> dict[str, 
 
 def _with_tests(raw: dict[str, Any], sets: dict[str, dict[str, Any]], seed: int, all_frames: bool) -> dict[str, Any]:
     """A variant's configuration with all structures of its data, to learn how many there are."""
-    data = dict(raw["data"]) if isinstance(raw.get("data"), dict) else raw.get("data")
-    if isinstance(data, dict):
-        data |= {"test": {name: s["file"] for name, s in sets.items()}}
+    found = dict(raw)
+    if isinstance(raw.get("data"), dict):
+        found["data"] = raw["data"] | {"test": {name: s["file"] for name, s in sets.items()}}
         if not all_frames:
-            data.pop("n_train", None)
+            found["data"].pop("n_train", None)
     train = raw.get("train") or {}
-    return raw | {"data": data, "train": train | {"seed": seed} if isinstance(train, dict) else train}
+    return found | {"train": train | {"seed": seed} if isinstance(train, dict) else train}
 
 
 def _key(config: RunConfig) -> str:
@@ -103,4 +103,5 @@ def _probes(study: Study) -> None:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, ("probes", name, *first["loc"])))
-            raise UserError(f"{study.source.where(('probes', name))}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+            message = "not a key of a probe" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+            raise UserError(f"{study.source.where(('probes', name))}: {place}: {message}") from None

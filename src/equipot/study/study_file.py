@@ -26,6 +26,7 @@ _OURS = {  # what a study sets in every run
     ("data", "n_train"): "comes from `sizes`",
     ("data", "test"): "comes from `evaluate`",
 }
+_WORDS = dict.fromkeys(("dict_type", "model_type"), "should be a section of keys") | {"too_short": "is empty: leave it out, or fill it"}
 _BUDGET = dict.fromkeys([("train", "max_updates"), ("train", "max_time"), ("train", "max_epochs")], "comes from `budget`")
 
 
@@ -41,7 +42,7 @@ class Study:
         """Base and overrides of a variant as one plain configuration, not yet checked."""
         overrides = nested(self.spec.variants[variant], f"{self.where(variant)}")
         for path, why in (_OURS | (_BUDGET if self.spec.budget else {})).items():
-            if _has(overrides, path):
+            if _has(overrides, path, part=False):
                 raise UserError(f"{self.where(variant)}: {'.'.join(path)} {why} in a study: leave it out")
         base = plain(self.bases[variant if variant in self.bases else ""].data)
         return merged({k: v for k, v in base.items() if k not in ("name", "out", "executor")}, overrides)
@@ -178,11 +179,11 @@ def merged(base: Any, over: Any) -> Any:
     return base | {k: merged(base.get(k), v) for k, v in over.items()}
 
 
-def _has(data: Any, path: Path_) -> bool:
-    """Whether `data` sets the key at `path`, or something that it would be a part of."""
+def _has(data: Any, path: Path_, part: bool = True) -> bool:
+    """Whether `data` sets the key at `path`, or, with `part`, something that it would be a part of."""
     for key in path:
         if not isinstance(data, dict):
-            return True
+            return part
         if key not in data:
             return False
         data = data[key]
@@ -206,7 +207,7 @@ def _complaint(error: ValidationError, data: dict[str, Any], source: Source) -> 
         return user_error(Mistake((*place, str(first["loc"][-1])), "is missing"), source)
     if first["type"] == "extra_forbidden":
         return user_error(Mistake(place, f"not a key of {'.'.join(map(str, place[:-1])) or 'a study'}", _keys_at(place[:-1])), source)
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     shown = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
     return user_error(Mistake(place, message + shown), source)
 
