@@ -29,6 +29,7 @@ from equipot.errors import UserError
 OF_TRAJECTORIES = ("rdf", "coordination", "angles", "msd", "vacf", "vdos", "traces")
 OF_CRYSTALS = ("eos", "elastic", "phonons")
 NAMES = OF_TRAJECTORIES + OF_CRYSTALS
+HAVE_SHAPE = ("rdf", "coordination", "angles", "vacf", "vdos")  # curves to be laid on one another; of the others, values are compared
 NEED_BONDS = ("coordination", "angles")
 Progress = Callable[[str], None]
 
@@ -84,7 +85,8 @@ def observe(
         )
         for name in (n for n in found if n in beside):
             more, other = compare(found[name], beside[name], settings.seed)
-            overlaps, differences = overlaps + more, differences + other
+            overlaps += [o for o in more if name in HAVE_SHAPE]
+            differences += other
     crystals = [n for n in names if n in OF_CRYSTALS]
     if crystals:
         more_found, more_missing = _of_crystal(trajectory, calculator, crystal, crystals, settings, progress)

@@ -57,10 +57,10 @@ def degrees_of_freedom(trajectory: Trajectory) -> int:
 def why_no_pressure(trajectory: Trajectory) -> str:
     """Why `traces` gives none; empty where it does."""
     if not trajectory.is_bulk:
-        return "no pressure without a cell that is periodic in all three directions"
+        return "it needs a cell that is periodic in all three directions"
     if trajectory.stresses is None:
-        return "no pressure: the frames hold no stress"
-    return "" if trajectory.velocities is not None else "no pressure: the frames hold no velocities for its ideal-gas part"
+        return "the frames hold no stress"
+    return "" if trajectory.velocities is not None else "the frames hold no velocities for its ideal-gas part"
 
 
 def _trace(name: str, title: str, unit: str, times: np.ndarray, label: str, series: np.ndarray, settings: Settings) -> Observable:
