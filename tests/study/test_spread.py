@@ -7,16 +7,16 @@ from equipot.study.measured import Measured, Row
 from equipot.study.spread import compare, spreads
 
 
-def study(inside: float, outside: float, noise: float, n_seeds: int) -> Measured:
+def study(inside: float, outside: float, noise: float, n_seeds: int, seed: int = 0) -> Measured:
     """Eight variants whose ln(error) spreads by `inside` and `outside`."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     levels = np.linspace(-1, 1, 8) / np.std(np.linspace(-1, 1, 8), ddof=1)
     rows = []
     for v, level in enumerate(levels):
         for where, domain, width in (("cold", "in-domain", inside), ("hot", "out-of-domain", outside)):
-            for seed in range(n_seeds):
+            for s in range(n_seeds):
                 value = np.exp(width * level + rng.normal(0, noise))
-                rows.append(Row(f"v{v}-{seed}", f"v{v}", 100, seed, where, domain, "forces_mae", value, "eV/Å"))
+                rows.append(Row(f"v{v}-{s}", f"v{v}", 100, s, where, domain, "forces_mae", value, "eV/Å"))
     return Measured(rows)
 
 
@@ -39,6 +39,6 @@ def test_a_larger_spread_out_of_domain_is_claimed_with_three_seeds_and_not_with_
     assert few.interval is None and "nothing is claimed" in few.words
 
 
-def test_equal_spreads_are_not_told_apart():
-    (found,) = compare(study(0.2, 0.2, 0.05, 4), "forces_mae", 100)
-    assert found.interval[0] < 0 < found.interval[1]
+def test_equal_spreads_are_seldom_told_apart():
+    found = [compare(study(0.3, 0.3, 0.05, 3, seed), "forces_mae", 100)[0].interval for seed in range(60)]
+    assert sum(low > 0 or high < 0 for low, high in found) <= 6

@@ -43,7 +43,15 @@ def test_one_size_has_no_learning_curve():
 def test_the_front_of_a_cost_holds_what_is_cheap_and_what_is_good():
     drawing = next(d for d in plots.costs(measured(), 100) if d.name == "cost-train_seconds-cold-n100")
     front = drawing.series[0]
-    assert front.x.tolist()[:2] == [10.0, 20.0] and drawing.caption
+    assert front.x.tolist()[:3] == [10.0, 20.0, 20.0] and front.y[0] == front.y[1] > front.y[2] and drawing.caption
+
+
+def test_logarithmic_axes_are_labelled_where_the_values_are():
+    from equipot.study.drawing import log_ticks
+
+    assert log_ticks(np.array([22.0, 180.0])) == pytest.approx([20, 50, 100, 200])
+    assert log_ticks(np.array([0.2, 3000.0])) == pytest.approx([1, 10, 100, 1000])
+    assert len(log_ticks(np.array([21.0, 23.0]))) > 1
 
 
 def test_probe_curves_count_from_their_zero(tmp_path):

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from equipot.study.significance import FEWEST, Verdict, judge
+from equipot.study.significance import CONFIDENCE, FEWEST, Verdict, judge, widened
 
 FEWEST_SIZES = 3
 RESAMPLES = 2000
-CONFIDENCE = 0.95
 METHOD = (
     f"error = a n^(-b), least squares in logarithms over all runs. Interval of b: {CONFIDENCE:.0%}, bootstrap over seeds, a seed with its whole "
     "curve being drawn as one, widened by sqrt(S/(S-1)) and the ratio of Student's to the normal quantile for S seeds (a plain percentile interval "
@@ -80,10 +78,8 @@ def _line(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _interval(sums: np.ndarray, exponent: float, seed: int) -> tuple[float, float]:
-    n = len(sums)
+    n, tail = len(sums), (1.0 - CONFIDENCE) / 2.0
     drawn = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     exponents = -_line(sums[drawn].sum(axis=1))[1]
-    tail = (1.0 - CONFIDENCE) / 2.0
-    widening = math.sqrt(n / (n - 1)) * float(stats.t.ppf(1.0 - tail, n - 1) / stats.norm.ppf(1.0 - tail))
-    low, high = exponent + widening * (np.quantile(exponents, [tail, 1.0 - tail]) - exponent)
-    return float(low), float(high)
+    low, high = np.quantile(exponents, [tail, 1.0 - tail])
+    return widened(exponent, float(low), float(high), n)

@@ -49,13 +49,22 @@ class Drawing:
     log_y: bool = False
     y_range: tuple[float, float] | None = None
     caption: str = ""
+    x_ticks: list[float] | None = None
+
+    def ticks(self, axis: str) -> list[float] | None:
+        """Where a logarithmic axis "x" or "y" is labelled; None for a linear one."""
+        if axis == "x" and self.x_ticks is not None:
+            return self.x_ticks
+        if not (self.log_x if axis == "x" else self.log_y):
+            return None
+        return log_ticks(np.concatenate([np.asarray(getattr(s, axis), dtype=float) for s in self.series]))
 
 
 def figure(drawing: Drawing) -> Figure:
     """The plot for a page."""
     data = [_trace(s) for s in drawing.series]
-    x = {"title": {"text": drawing.x}, **_log(drawing.log_x, [s.x for s in drawing.series])}
-    y = {"title": {"text": drawing.y}, **_log(drawing.log_y, [s.y for s in drawing.series])}
+    x = {"title": {"text": drawing.x}, **_axis(drawing.log_x, drawing.ticks("x"))}
+    y = {"title": {"text": drawing.y}, **_axis(drawing.log_y, drawing.ticks("y"))}
     if drawing.y_range is not None:
         y["range"] = [_short(v) for v in drawing.y_range]
     return Figure(drawing.name, drawing.title, data, {"xaxis": x, "yaxis": y}, drawing.caption)
@@ -92,10 +101,19 @@ def _short(value: float) -> float | None:
     return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
-def _log(log: bool, values: list[np.ndarray]) -> dict[str, Any]:
-    """A logarithmic axis, with ticks at 2 and 5 where it has less than three decades."""
-    if not log:
-        return {}
-    known = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in values]) if values else np.ones(1)
-    wide = len(known) > 0 and known.max() / known.min() >= 1000.0
-    return {"type": "log", "dtick": 1 if wide else "D2", "exponentformat": "power" if wide else "none"}
+def _axis(log: bool, ticks: list[float] | None) -> dict[str, Any]:
+    kind: dict[str, Any] = {"type": "log"} if log else {}
+    return kind | ({"tickmode": "array", "tickvals": ticks, "ticktext": [f"{t:,.6g}" for t in ticks]} if ticks else {})
+
+
+def log_ticks(values: np.ndarray) -> list[float]:
+    """Places on a logarithmic axis: 1, 2 and 5 times powers of ten around the values, the powers alone over three decades or more."""
+    known = values[np.isfinite(values) & (values > 0)]
+    if not len(known):
+        return []
+    low, high = known.min(), known.max()
+    wide = high / low >= 1000.0
+    powers = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
+    places = [m * 10.0**k for k in powers for m in ((1,) if wide else (1, 2, 5))]
+    inside = [t for t in places if low / 1.3 <= t <= high * 1.3]
+    return inside if len(inside) > 1 else [t for t in places if low / 3 <= t <= high * 3]

@@ -3,8 +3,6 @@
 import io
 from pathlib import Path
 
-import numpy as np
-
 from equipot.errors import UserError
 from equipot.study.drawing import Drawing, Series
 from equipot.whole_file import write_whole
@@ -32,7 +30,7 @@ def write(drawing: Drawing, folder: Path, suffixes: tuple[str, ...] = (".png", "
         axes.set_yscale("log")
     named = sum(len(s.labels) for s in drawing.series) <= _LABELLED
     for series in drawing.series:
-        _draw(axes, series, named)
+        _draw(axes, series, named)  # a mark that is named beside it needs no legend
     if drawing.y_range is not None:
         axes.set_ylim(*drawing.y_range)
     _plain_ticks(axes, drawing)
@@ -41,7 +39,7 @@ def write(drawing: Drawing, folder: Path, suffixes: tuple[str, ...] = (".png", "
     axes.set_title(drawing.title, fontsize=10)
     axes.grid(True, which="major", color="#e7eaee", linewidth=0.8)
     axes.set_axisbelow(True)
-    if sum(s.legend for s in drawing.series) > 1:
+    if sum(s.legend and not (named and s.labels) for s in drawing.series) > 1:
         axes.legend(fontsize=7.5, framealpha=0.85)
     files = []
     for suffix in suffixes:
@@ -60,7 +58,7 @@ def _draw(axes, series: Series, named: bool) -> None:
         if lines
         else {"linestyle": "", "marker": _MARKS[series.symbol], "markersize": 6}
     )
-    name = series.name if series.legend else "_nolegend_"
+    name = series.name if series.legend and not (named and series.labels) else "_nolegend_"
     axes.errorbar(
         series.x, series.y, xerr=series.x_error, yerr=series.y_error, color=series.colour, label=name, capsize=2.5, elinewidth=1, **style
     )
@@ -70,17 +68,11 @@ def _draw(axes, series: Series, named: bool) -> None:
 
 
 def _plain_ticks(axes, drawing: Drawing) -> None:
-    """Numbers such as 50, not 5×10¹, on logarithmic axes of less than three decades; sizes are named where they stand."""
-    from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
+    """Numbers such as 50, not 5×10¹, on logarithmic axes."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-    for log, axis, values in (
-        (drawing.log_x, axes.xaxis, [s.x for s in drawing.series]),
-        (drawing.log_y, axes.yaxis, [s.y for s in drawing.series]),
-    ):
-        known = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in map(np.asarray, values)]) if values else np.ones(0)
-        if not log or not len(known) or known.max() / known.min() >= 1000.0:
-            continue
-        marks = np.unique(np.concatenate([s.x for s in drawing.series if s.mode == "markers"] or [known])) if axis is axes.xaxis else known
-        axis.set_major_locator(FixedLocator(marks) if axis is axes.xaxis and len(marks) <= 8 else LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
-        axis.set_minor_formatter(NullFormatter())
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if ticks := drawing.ticks(name):
+            axis.set_major_locator(FixedLocator(ticks))
+            axis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+            axis.set_minor_locator(NullLocator())

@@ -29,7 +29,7 @@ def ablations(measured: Measured, size: int) -> list[Drawing]:
                 continue
             factor, unit = shown_unit(measure, measured.units[measure])
             series = [_mark(measured, v, first[v], second[v], factor, v) for v in both]
-            title = f"{where} against {inside}, {size} structures"
+            title = f"Error on {where} against {inside}, {size} structures"
             axes = f"{inside}: {label(measure, unit)}", f"{where}: {label(measure, unit)}"
             caption = "Mean and standard error over seeds."
             found.append(Drawing(f"ablation-{where}-{measure}-n{size}", title, *axes, series, True, True, None, caption))
@@ -46,9 +46,11 @@ def learning_curves(measured: Measured) -> list[Drawing]:
                 continue
             _, unit = shown_unit(measure, measured.units[measure])
             caption = "Mean and standard error over seeds; lines: error = a n^(-b)."
-            title = f"Learning curve: {where}"
+            title, ticks = f"Learning curve: {where}", [float(n) for n in measured.sizes]
             found.append(
-                Drawing(f"curve-{where}-{measure}", title, "training structures", label(measure, unit), series, True, True, None, caption)
+                Drawing(
+                    f"curve-{where}-{measure}", title, "training structures", label(measure, unit), series, True, True, None, caption, ticks
+                )
             )
     return found
 
@@ -65,10 +67,10 @@ def costs(measured: Measured, size: int) -> list[Drawing]:
                 continue
             factor, unit = shown_unit(measure, measured.units[measure])
             points = np.array([[np.mean(prices[v]), factor * np.mean(wrongs[v])] for v in both])
-            front = points[pareto(points)]
-            stairs = Series("Pareto front", front[:, 0], front[:, 1], None, "lines", "dash")
+            front = points[pareto(points)].repeat(2, axis=0)  # stairs: cheapest to dearest, then down
+            stairs = Series("Pareto front", front[1:, 0], front[:-1, 1], None, "lines", "dash")
             series = [stairs, *(_mark(measured, v, prices[v], wrongs[v], factor, v, 1.0) for v in both)]
-            title = f"{where} against {COSTS[cost].split(',')[0]}, {size} structures"
+            title = f"Error on {where} against {COSTS[cost].split(',')[0]}, {size} structures"
             name = f"cost-{cost}-{where}-n{size}"
             found.append(Drawing(name, title, COSTS[cost], f"{where}: {label(measure, unit)}", series, True, True, None, PARETO))
     return found

@@ -40,7 +40,8 @@ def write_measured(out: Path, measured: Measured) -> Path:
         raise UserError(f"{out}: no run of this study has ended yet: there is nothing to report")
     sections = [(name, title, parts) for name, title, parts in _sections(out, measured) if parts]
     everything = [part for _, _, parts in sections for part in parts]
-    _write_tables(out / TABLES, [sheets.everything(measured), *(p for p in everything if isinstance(p, Sheet))])
+    in_files = [s for n in measured.sizes[:-1] for k in sheets.STATISTICS if (s := sheets.errors(measured, n, k))]
+    _write_tables(out / TABLES, [sheets.everything(measured), *in_files, *(p for p in everything if isinstance(p, Sheet))])
     missing = _write_plots(out / PLOTS, [p for p in everything if isinstance(p, Drawing)])
     page = [Section(name, title, [_block(part) for part in parts]) for name, title, parts in sections]
     page.append(_origin(out, missing))
@@ -49,10 +50,9 @@ def write_measured(out: Path, measured: Measured) -> Path:
 
 
 def _sections(out: Path, measured: Measured) -> Iterator[tuple[str, str, list[Part]]]:
-    sizes = measured.sizes[::-1]
-    largest = sizes[0]
+    largest = measured.sizes[-1]
     yield "findings", "What can be said", _findings(measured, largest)
-    yield "errors", "Errors", [s for n in sizes for k in sheets.STATISTICS if (s := sheets.errors(measured, n, k))]
+    yield "errors", "Errors", [s for k in sheets.STATISTICS if (s := sheets.errors(measured, largest, k))]
     measures = [(where, f"{q}_{plots.STATISTIC}") for where in measured.sets for q in sheets.QUANTITIES]
     tables = [s for where, m in measures if m in measured.measures(where) and (s := sheets.curve(measured, where, m))]
     yield "curves", "Learning curves", [*plots.learning_curves(measured), *tables]

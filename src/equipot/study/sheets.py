@@ -52,7 +52,9 @@ def errors(measured: Measured, size: int, statistic: str) -> Sheet | None:
     if not places:
         return None
     rows = [[v, *(_entry(measured, w, m, v, size, f, best) for w, m, f, best in places)] for v in measured.variants]
-    return Sheet(f"errors-n{size}-{statistic}", f"{statistic.upper()} with {size} training structures", columns, rows, significance.METHOD)
+    return Sheet(
+        f"errors-n{size}-{statistic}", f"{statistic.upper()} with {size} training structures", columns, rows, method=significance.METHOD
+    )
 
 
 def curve(measured: Measured, where: str, measure: str) -> Sheet | None:
@@ -68,9 +70,9 @@ def curve(measured: Measured, where: str, measure: str) -> Sheet | None:
         rows.append([v, *(_entry(measured, where, measure, v, n, factor, best[n]) for n in sizes), law.words if law else ""])
     laws = {v: law for v in measured.variants if (law := curves.fit(measured.curve(where, measure, v)))}
     steepest = curves.steepest(laws)
-    note = f"{curves.METHOD} Steepest: {steepest.why}." if steepest and len(laws) > 1 else curves.METHOD
+    note = f"Steepest: {steepest.why}." if steepest and len(laws) > 1 else ""
     title = f"{where}: {label(measure, unit)}, by training structures"
-    return Sheet(f"curve-{where}-{measure}", title, ["variant", *(str(n) for n in sizes), "exponent"], rows, note)
+    return Sheet(f"curve-{where}-{measure}", title, ["variant", *(str(n) for n in sizes), "exponent"], rows, note, curves.METHOD)
 
 
 def costs(measured: Measured) -> Sheet | None:
@@ -145,7 +147,7 @@ def everything(measured: Measured) -> Sheet:
                     domain, unit = measured.sets.get(where, ""), measured.units[measure]
                     rows.append([v, size, where, domain, measure, unit, Entry(estimate(values), best), None if p is None else f"{p:.3g}"])
     columns = ["variant", "structures", "set", "domain", "measure", "unit", "mean", "p against the best"]
-    return Sheet("summary", "All means", columns, rows, significance.METHOD)
+    return Sheet("summary", "All means", columns, rows, method=significance.METHOD)
 
 
 def _best(measured: Measured, where: str, measure: str, size: int) -> str | None:

@@ -9,6 +9,7 @@ from scipy import stats
 
 LEVEL = 0.05
 FEWEST = 3  # seeds
+CONFIDENCE = 0.95
 METHOD = (
     f"The best of a column is bold where it differs from every other at the {LEVEL:.0%} level: Welch's two-sided t-test over seeds, p-values of the "
     f"best against the others corrected by Holm's method. Below {FEWEST} seeds of any variant no winner is named."
@@ -77,6 +78,16 @@ def judge(values: Mapping[str, Sequence[float]], higher: bool = False) -> Verdic
     significant = p[nearest] < LEVEL
     words = f"{'differs' if significant else 'does not differ significantly'} from {'every other' if significant else nearest}"
     return Verdict(best, significant, f"{best} {words} (p {'≤' if significant else '='} {p[nearest]:.2g})", p)
+
+
+def widened(value: float, low: float, high: float, n: int) -> tuple[float, float]:
+    """A 95 % bootstrap interval of n seeds, its distance from the value times √(n/(n−1)) · t/z, without which few seeds cover too seldom.
+
+    t and z are the quantiles of Student's distribution with n − 1 degrees of freedom and of the normal one.
+    """
+    tail = (1.0 - CONFIDENCE) / 2.0
+    factor = math.sqrt(n / (n - 1)) * float(stats.t.ppf(1.0 - tail, n - 1) / stats.norm.ppf(1.0 - tail))
+    return value + factor * (low - value), value + factor * (high - value)
 
 
 def _seeds(n: int) -> str:

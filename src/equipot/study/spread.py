@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipot.study.measured import IN_DOMAIN, OUT_OF_DOMAIN, Measured
-from equipot.study.significance import FEWEST
+from equipot.study.significance import FEWEST, widened
 
 RESAMPLES = 2000
 METHOD = (
@@ -30,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """ln of (spread out of domain / spread in domain) with its 95 % bootstrap interval over seeds; None below three seeds."""
+    """ln of (spread out of domain / spread in domain) with its 95 % bootstrap interval over seeds, widened; None below three seeds."""
 
     inside: str
     outside: str
@@ -86,7 +86,7 @@ def _comparison(measured: Measured, measure: str, size: int, inside: str, outsid
     drawn = np.random.default_rng(0).integers(0, len(seeds), (RESAMPLES, len(seeds)))
     resampled = _log_ratio(np.moveaxis(errors[:, :, drawn].mean(axis=3), 2, 0))
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Comparison(inside, outside, estimate, (float(low), float(high)))
+    return Comparison(inside, outside, estimate, widened(estimate, float(low), float(high), len(seeds)))
 
 
 def _log_ratio(errors: np.ndarray) -> np.ndarray:

@@ -44,6 +44,11 @@ class Sheet:
     columns: list[str]
     rows: list[list[str | float | int | Entry | None]]
     note: str = ""
+    method: str = ""  # how figures were made: said once in the page, and in every file
+
+    @property
+    def below(self) -> str:
+        return " ".join(words for words in (self.note, self.method) if words)
 
 
 def plus_minus(mean: float, error: float | None) -> str:
@@ -66,7 +71,7 @@ def markdown(sheet: Sheet) -> str:
     numeric = _numeric(sheet)
     lines = [_row(c.replace("|", "\\|") for c in sheet.columns), _row("---:" if right else "---" for right in numeric)]
     lines += [_row(shown(cell) for cell in row) for row in sheet.rows]
-    return f"**{sheet.title}**\n\n" + "\n".join(lines) + "\n" + (f"\n{sheet.note}\n" if sheet.note else "")
+    return f"**{sheet.title}**\n\n" + "\n".join(lines) + "\n" + (f"\n{sheet.below}\n" if sheet.below else "")
 
 
 def comma_separated(sheet: Sheet) -> str:
@@ -98,7 +103,7 @@ def latex(sheet: Sheet) -> str:
     kinds = "".join("r" if right else "l" for right in _numeric(sheet))
     lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", " & ".join(map(_escaped, sheet.columns)) + r" \\", r"\midrule"]
     lines += [" & ".join(shown(cell) for cell in row) + r" \\" for row in sheet.rows]
-    return "\n".join([f"% {sheet.title}. {sheet.note}".replace("\n", " "), *lines, r"\bottomrule", r"\end{tabular}", ""])
+    return "\n".join([f"% {sheet.title}. {sheet.below}".replace("\n", " "), *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def block(sheet: Sheet) -> Table:
