@@ -35,6 +35,7 @@ def test_a_winner_within_the_scatter_is_not_named():
 def test_a_winner_over_all_but_one_is_not_named():
     found = judge({"a": seeds(1.0, 0.05, 4, 0), "b": seeds(1.01, 0.05, 4, 1), "c": seeds(9.0, 0.05, 4, 2)})
     assert found.p["c"] < LEVEL < max(found.p.values()) and not found.significant
+    assert "not differ significantly from b" in found.why and "it does from c" in found.why
 
 
 @pytest.mark.parametrize("n", [1, 2])

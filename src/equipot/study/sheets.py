@@ -70,7 +70,7 @@ def curve(measured: Measured, where: str, measure: str) -> Sheet | None:
         rows.append([v, *(_entry(measured, where, measure, v, n, factor, best[n]) for n in sizes), law.words if law else ""])
     laws = {v: law for v in measured.variants if (law := curves.fit(measured.curve(where, measure, v)))}
     steepest = curves.steepest(laws)
-    note = f"Steepest: {steepest.why}." if steepest and len(laws) > 1 else ""
+    note = f"Largest exponent: {steepest.why}." if steepest and len(laws) > 1 else ""
     title = f"{where}: {label(measure, unit)}, by training structures"
     return Sheet(f"curve-{where}-{measure}", title, ["variant", *(str(n) for n in sizes), "exponent"], rows, note, curves.METHOD)
 

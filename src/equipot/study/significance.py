@@ -75,9 +75,11 @@ def judge(values: Mapping[str, Sequence[float]], higher: bool = False) -> Verdic
         return Verdict(best, False, f"{few[0]} has {_seeds(len(values[few[0]]))}: no winner is named below {FEWEST}")
     p = holm({name: welch(values[best], values[name]) for name in others})
     nearest = max(p, key=p.__getitem__)
-    significant = p[nearest] < LEVEL
-    words = f"{'differs' if significant else 'does not differ significantly'} from {'every other' if significant else nearest}"
-    return Verdict(best, significant, f"{best} {words} (p {'≤' if significant else '='} {p[nearest]:.2g})", p)
+    if p[nearest] < LEVEL:
+        return Verdict(best, True, f"{best} differs from every other (p ≤ {p[nearest]:.2g})", p)
+    apart = [name for name in others if p[name] < LEVEL]
+    rest = f"; it does from {', '.join(apart)} (p ≤ {max(p[name] for name in apart):.2g})" if apart else ""
+    return Verdict(best, False, f"{best} does not differ significantly from {nearest} (p = {p[nearest]:.2g}){rest}", p)
 
 
 def widened(value: float, low: float, high: float, n: int) -> tuple[float, float]:
