@@ -8,7 +8,7 @@ from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.md.velocitydistribution import thermalize_momenta
-from systems import ARGON, SHEARED, XENON, brownian, oscillators, trajectory
+from known_trajectories import ARGON, SHEARED, XENON, brownian, oscillators, trajectory
 
 from equipot.analysis.observables import msd as msd_file
 from equipot.analysis.observables.correlation import autocorrelation, mean_square_displacement
@@ -16,6 +16,7 @@ from equipot.analysis.observables.msd import CM2_PER_S, msd
 from equipot.analysis.observables.result import CannotObserveError
 from equipot.analysis.observables.settings import Settings
 from equipot.analysis.observables.traces import traces, why_no_pressure
+from equipot.analysis.observables.trajectory import Trajectory
 from equipot.analysis.observables.unwrap import Paths, unwrapped
 from equipot.analysis.observables.vacf import vacf
 from equipot.analysis.observables.vdos import PER_CM, vdos
@@ -79,10 +80,27 @@ def test_a_breathing_cell_moves_nobody() -> None:
     assert msd(moving, Settings()).curves[0].y.max() < 0.1  # (2 % of 9 Å)²; fifty cells away it would be 80 Å²
 
 
-def test_atoms_on_sites_do_not_diffuse() -> None:
+def around(n_frames: int, relaxation: float, width: float, walk: float = 0.0) -> Trajectory:
+    """Atoms that wander about their sites, forgetting where they were in `relaxation` frames, the sites walking with `walk` Å²/ps."""
     rng = np.random.default_rng(0)
-    solid = replace(brownian(N, 400, D, 0.1, 0), positions=rng.random((1, N, 3)) @ SHEARED + 0.1 * rng.standard_normal((400, N, 3)))
-    assert any("slower than diffusion" in note for note in msd(solid, Settings()).notes)
+    keep = np.exp(-1.0 / relaxation) if relaxation else 0.0
+    away = np.zeros((n_frames, N, 3))
+    for i in range(1, n_frames):
+        away[i] = keep * away[i - 1] + width * np.sqrt(1.0 - keep**2) * rng.standard_normal((N, 3))
+    sites = np.cumsum(np.sqrt(2.0 * walk * 0.1) * rng.standard_normal((n_frames, N, 3)), axis=0)
+    return trajectory(sites + away, SHEARED, interval=100.0)
+
+
+def test_atoms_on_sites_do_not_diffuse() -> None:
+    assert any("no diffusion seen" in note for note in msd(around(400, 0.0, 0.1), Settings()).notes)
+
+
+def test_a_slope_that_still_falls_is_told_of() -> None:
+    """Cages of a quarter of the block, in which the displacement bends; but not a walk of caged atoms, whose slope is steady."""
+    assert any("slope still falls" in note for note in msd(around(3200, 60.0, 0.5), Settings()).notes)
+    caged = msd(around(1600, 1.0, 0.4, walk=D), Settings())
+    assert not any("slope" in n.removeprefix("D from slopes") for n in caged.notes)
+    assert abs(caged.values[0].value - KNOWN) < 3.0 * caged.values[0].error
 
 
 def test_slab_diffuses_along_itself() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from systems import ARGON, SHEARED, XENON, fcc, ideal_gas, trajectory
+from known_trajectories import ARGON, SHEARED, XENON, fcc, ideal_gas, trajectory
 
 from equipot.analysis.observables import rdf as rdf_file
 from equipot.analysis.observables.angles import angles, pairs_in_groups
