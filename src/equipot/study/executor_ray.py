@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from equipot.errors import UserError
-from equipot.study.executor_local import THREAD_VARIABLES, cores
+from equipot.study.executor_local import cores
 from equipot.study.plan import PLAN, Plan, Run, run_config, run_folder
 from equipot.study.progress import StudyProgress
 from equipot.study.run_one import in_one_line, run_one
@@ -33,7 +33,7 @@ def execute(out: Path, plan: Plan, pending: list[Run], options: ExecutorSpec, pr
         raise UserError("executor ray: ray is not installed: pip install 'equipot[study]', or take executor: local") from None
 
     out = out.resolve()
-    _connect(ray, out, options, len(pending))
+    _connect(ray, options, len(pending))
     try:
         task = ray.remote(**_resources(ray, out, plan, pending, options))(_task)
         _drive(ray, task, out, pending, options, progress)
@@ -41,15 +41,14 @@ def execute(out: Path, plan: Plan, pending: list[Run], options: ExecutorSpec, pr
         ray.shutdown()
 
 
-def _connect(ray: Any, out: Path, options: ExecutorSpec, n_runs: int) -> None:
-    named = set(_VARIABLE.findall((out / PLAN).read_text()))
-    environment = {name: os.environ[name] for name in named} | dict.fromkeys(THREAD_VARIABLES, str(options.threads))
-    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "runtime_env": {"env_vars": environment}}
+def _connect(ray: Any, options: ExecutorSpec, n_runs: int) -> None:
+    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     address = options.address or os.environ.get("RAY_ADDRESS")
     try:
         if address is not None:
             ray.init(address=address, **common)
             return
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the runs where anything else is running
         workers = options.workers or max(1, len(cores()) // options.threads)
         n_cpus = min(workers, n_runs) * options.threads
         ray.init(address="local", num_cpus=n_cpus, include_dashboard=False, object_store_memory=100 * 2**20, **common)
@@ -70,9 +69,10 @@ def _resources(ray: Any, out: Path, plan: Plan, pending: list[Run], options: Exe
     return chosen | ({"memory": int(asked["memory"])} if asked["memory"] else {})
 
 
-def _task(directory: str, out: str, name: str) -> dict[str, Any]:
-    """One run, on the node where it happens to be."""
+def _task(directory: str, environment: dict[str, str], out: str, name: str) -> dict[str, Any]:
+    """One run, on the node where it happens to be. (Ray itself limits the threads of numerical libraries to the cores that were asked for.)"""
     os.chdir(directory)
+    os.environ.update(environment)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for _ in range(30):
         try:
@@ -83,13 +83,15 @@ def _task(directory: str, out: str, name: str) -> dict[str, Any]:
 
 
 def _drive(ray: Any, task: Any, out: Path, pending: list[Run], options: ExecutorSpec, progress: StudyProgress) -> None:
+    named = set(_VARIABLE.findall((out / PLAN).read_text()))
+    environment = {name: os.environ[name] for name in named}
     queue, flying = list(pending), {}
     most = options.workers or len(queue)
     try:
         while queue or flying:
             while queue and len(flying) < most:
                 run = queue.pop(0)
-                flying[task.remote(os.getcwd(), str(out), run.name)] = run
+                flying[task.remote(os.getcwd(), environment, str(out), run.name)] = run
             for ref in ray.wait(list(flying), timeout=0.5)[0]:
                 run = flying.pop(ref)
                 progress.ended(run, _outcome(ray, ref, out, run))
