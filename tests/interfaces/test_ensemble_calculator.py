@@ -21,7 +21,6 @@ from equipot.interfaces.md_log import read_log
 from equipot.interfaces.md_settings import MDSettings
 from equipot.model import Ensemble, save_model
 
-
 app = typer.Typer()
 app.callback()(lambda: None)
 evaluate.register(app)
