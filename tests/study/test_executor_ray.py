@@ -29,7 +29,7 @@ def kill_in_the_middle(folder, killed):
 def test_a_worker_is_killed_and_the_study_completes(tmp_path):
     base = tiny_study(tmp_path)["base"]
     base["train"]["checkpoint_seconds"] = 0.1
-    path = write_study(tmp_path, base=base, budget={"max_updates": 600, "validations": 50}, executor={"kind": "ray", "workers": 2})
+    path = write_study(tmp_path, base=base, budget={"max_updates": 200, "validations": 50}, executor={"kind": "ray", "workers": 2})
     folders = [tmp_path / "out" / "runs" / f"{name}-n4-s0" for name in ("flat", "full")]
     killed: list[int] = []
     killer = threading.Thread(target=kill_in_the_middle, args=(folders[0], killed), daemon=True)
@@ -43,7 +43,7 @@ def test_a_worker_is_killed_and_the_study_completes(tmp_path):
     assert len(pids) == 2 and os.getpid() not in pids and killed[0] not in pids
     for folder in folders:
         rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
-        assert int(rows[-1][1]) == 600
+        assert int(rows[-1][1]) == 200
         assert [int(row[0]) for row in rows] == sorted({int(row[0]) for row in rows})
     assert (tmp_path / "out" / "results.parquet").is_file()
     assert not ray.is_initialized()

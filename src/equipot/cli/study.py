@@ -14,6 +14,10 @@ def register(app: typer.Typer) -> None:
 
 def study(
     file: Annotated[Path, typer.Argument(help="A study's YAML file, or the folder of a study.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="KEY=VALUE words over it, such as seeds=[0,1] budget.max_updates=2000 base.model.l_max=1", show_default=False),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the runs, their parameters and the time they will take; run nothing.")
     ] = False,
@@ -25,19 +29,20 @@ def study(
     list_runs: Annotated[bool, typer.Option("--list", help="Print the names of the runs, one per line.")] = False,
 ) -> None:
     """Train every variant with every size and seed, evaluate all, and gather the results. Exit status 1 where runs failed."""
+    words = list(overrides or [])
     if list_runs or dry_run:
-        return _list(file) if list_runs else _dry_run(file, workers)
+        return _list(file, words) if list_runs else _dry_run(file, workers, words)
 
     from equipot.study.run import run_only, run_study
 
     if only:
-        found = run_only(file, only)
+        found = run_only(file, only, words)
         raise typer.Exit({"done": 0, "interrupted": 130}.get(found, 1))
     try:
-        outcome = run_study(file, resume, workers)
+        outcome = run_study(file, resume, workers, words)
     except KeyboardInterrupt:
-        words = ["equipot", "study", str(file), *(["--workers", str(workers)] if workers else [])]
-        typer.echo(f"stopped; go on with: {shlex.join(words)} --resume", err=True)
+        again = ["equipot", "study", str(file), *words, *(["--workers", str(workers)] if workers else []), "--resume"]
+        typer.echo(f"stopped; go on with: {shlex.join(again)}", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"{outcome.n_done} of {outcome.n_runs} runs done; results in {outcome.out / 'results.parquet'}")
     for name, reason in outcome.failed.items():
@@ -46,14 +51,14 @@ def study(
         raise typer.Exit(1)
 
 
-def _list(file: Path) -> None:
+def _list(file: Path, words: list[str]) -> None:
     from equipot.study.run import load
 
-    for run in load(file)[1].runs:
+    for run in load(file, None, words)[1].runs:
         typer.echo(run.name)
 
 
-def _dry_run(file: Path, workers: int | None) -> None:
+def _dry_run(file: Path, workers: int | None, words: list[str]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -64,7 +69,7 @@ def _dry_run(file: Path, workers: int | None) -> None:
     from equipot.study.spec import ExecutorSpec
     from equipot.study.state import state
 
-    study_, plan = load(file, workers)
+    study_, plan = load(file, workers, words)
     out = Path(study_.spec.out)
     with Console(stderr=True).status("measuring"):
         found = list(estimates(out, plan))

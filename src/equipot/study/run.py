@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +30,9 @@ class Outcome:
     failed: dict[str, str]
 
 
-def load(path: str | Path, workers: int | None = None) -> tuple[Study, Plan]:
-    """The study in a file or folder and its runs, everything checked and nothing written. Raises UserError."""
-    study = read_study(path)
+def load(path: str | Path, workers: int | None = None, overrides: Sequence[str] = ()) -> tuple[Study, Plan]:
+    """The study in a file or folder, with KEY=VALUE words over it, and its runs, everything checked and nothing written. Raises UserError."""
+    study = read_study(path, overrides)
     plan = checked_plan(study)
     out = Path(study.spec.out)
     if out.exists() and not out.is_dir():
@@ -43,10 +44,10 @@ def load(path: str | Path, workers: int | None = None) -> tuple[Study, Plan]:
     return study, plan
 
 
-def run_study(path: str | Path, resume: bool = False, workers: int | None = None) -> Outcome:
+def run_study(path: str | Path, resume: bool = False, workers: int | None = None, overrides: Sequence[str] = ()) -> Outcome:
     """Run what a study lacks, gather the results, and write the report. Raises UserError before anything runs, or KeyboardInterrupt."""
     results.require_pandas()
-    study, plan = load(path, workers)
+    study, plan = load(path, workers, overrides)
     out = Path(study.spec.out)
     old = read_plan(out)
     if old is not None and begun(out, old) and not resume:
@@ -62,9 +63,9 @@ def run_study(path: str | Path, resume: bool = False, workers: int | None = None
     return finish(out, plan)
 
 
-def run_only(path: str | Path, name: str) -> str:
+def run_only(path: str | Path, name: str, overrides: Sequence[str] = ()) -> str:
     """One run of a study, by name or number, in this process, as jobs of a queueing system do; returns its state."""
-    study, plan = load(path)
+    study, plan = load(path, None, overrides)
     out = Path(study.spec.out)
     run = plan.run(name)
     known = read_plan(out)

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from equipot.errors import UserError
 from equipot.study.spec import StudySpec
 from equipot.train.config import RunConfig
-from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, plain, user_error
+from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, override, plain, user_error
 from equipot.train.model_config import Mistake
 
 STUDY_FILE = "study.yaml"
@@ -85,8 +85,11 @@ class _InlineBase(Source):
         return f"{self.outer.where((*self.prefix, *path))}: {'.'.join(map(str, self.prefix))}"
 
 
-def read_study(path: str | Path) -> Study:
-    """The study in a file, or in the folder of one. Raises UserError for every mistake in it but those of its configurations."""
+def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """The study in a file, or in the folder of one, with KEY=VALUE words over it; base.KEY reaches into a base that is a file.
+
+    Raises UserError for every mistake in it but those of its configurations.
+    """
     path = Path(path)
     folder = path if path.is_dir() else None
     file = path / STUDY_FILE if folder else path
@@ -98,11 +101,15 @@ def read_study(path: str | Path) -> Study:
         raise UserError(f"{file}: not a text file, so not a study") from None
     if not isinstance(source.data, dict):
         raise UserError(f"{file}: not a study: it must hold keys such as base, variants and seeds")
+    of_base = [word for word in overrides if word.startswith("base.") and isinstance(source.data.get("base"), str)]
+    for word in overrides:
+        if word not in of_base:
+            override(source, word)
     data = plain(source.data)
     data.setdefault("name", file.stem)
     data["out"] = str(folder) if folder else data.get("out") or f"runs/{data['name']}"
     data |= expand_variables({"out": data["out"]}, source)
-    bases = _bases(data, source, file.parent)
+    bases = _bases(data, source, file.parent, of_base)
     try:
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
@@ -115,8 +122,8 @@ def read_study(path: str | Path) -> Study:
     return Study(spec, source, bases)
 
 
-def _bases(data: dict[str, Any], source: Source, folder: Path) -> dict[str, Source]:
-    """The bases as sources; in `data` they are replaced by what they hold."""
+def _bases(data: dict[str, Any], source: Source, folder: Path, overrides: Sequence[str]) -> dict[str, Source]:
+    """The bases as sources, that of the study overridden; in `data` they are replaced by what they hold."""
     found: dict[str, Source] = {}
     variants = data.get("variants")
     owners: list[tuple[str, Path_]] = [("", ("base",))]
@@ -129,6 +136,8 @@ def _bases(data: dict[str, Any], source: Source, folder: Path) -> dict[str, Sour
         base = holder["base"]
         if isinstance(base, str):
             found[owner] = _base_file(base, source.where(prefix), folder)
+            for word in () if owner else overrides:
+                override(found[owner], word.removeprefix("base."))
         elif isinstance(base, dict):
             found[owner] = _InlineBase(source, prefix)
         else:
