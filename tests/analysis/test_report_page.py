@@ -14,9 +14,11 @@ from equipot.analysis.files import write_json
 from equipot.analysis.predictions import write_predictions
 from equipot.analysis.report import collect, compute, write_report
 from equipot.analysis.report.blocks import number, significant
-from equipot.analysis.report.content import Content
+from equipot.analysis.report.citation import papers
+from equipot.analysis.report.content import Content, PredictedSet
 from equipot.analysis.report.page import hints, render, tiles
-from equipot.analysis.report.plots import MOST_POINTS, histogram, representative
+from equipot.analysis.report.plots import MOST_POINTS, histogram, lines, representative
+from equipot.analysis.report.sureness import known_first, sureness
 from equipot.data.frame import Frame
 from equipot.errors import UserError
 from equipot.model import save_model
@@ -212,6 +214,43 @@ def test_significant():
     ]
     assert significant(0.001, 2) == "0.0010"
     assert number(float("nan")).text == "" and number(None).text == ""
+
+
+def test_logarithmic_axes_say_their_numbers_in_full():
+    axis = lines("x", "x", [("a", np.arange(3.0), np.array([0.02, 0.3, 4.0]))], "x", "y", log=True).layout["yaxis"]
+    named = dict(zip(axis["ticktext"], axis["tickvals"], strict=True))
+    assert named["0.02"] == pytest.approx(0.02) and named["5"] == 5 and named["10"] == 10
+    wide = lines("x", "x", [("a", np.arange(2.0), np.array([1e-6, 1.0]))], "x", "y", log=True).layout["yaxis"]
+    assert "10<sup>-5</sup>" in wide["ticktext"] and "0.01" in wide["ticktext"] and "0.02" not in wide["ticktext"]
+
+
+def test_no_two_curves_look_alike():
+    many = lines("x", "x", [(str(i), np.arange(2.0), np.ones(2)) for i in range(20)], "x", "y")
+    assert len({(t["line"]["color"], t["line"]["dash"]) for t in many.data}) == 20
+
+
+def test_citations():
+    assert [p.key for p in papers("botnet")] == [p.key for p in papers("")] == ["batatia2025design"]
+    assert [p.key for p in papers("nequip_linear")] == ["batzner2022nequip", "batatia2025design"]
+    entry = papers("mace")[0].bibtex
+    assert entry.startswith("@article{batatia2022mace,") and "doi" not in entry and entry.count("{") == entry.count("}")
+
+
+def test_stated_deviations_are_judged(run_folder):
+    content = collect(run_folder)
+    assert sureness(content) is None
+    rng = np.random.default_rng(0)
+    for s in content.sets:
+        for frame, prediction in zip(s.frames, s.predictions, strict=True):
+            prediction["forces"] = frame.forces + rng.normal(0, 0.2, (3, 3))
+            prediction["forces_std"] = np.full(3, 0.1 * np.sqrt(3.0))
+    section = sureness(content)
+    table = section.blocks[0]
+    assert [row[0] for row in table.rows] == ["cold", "hot"] and all(1.5 < row[2].sort < 2.5 for row in table.rows)
+    assert {b.name for b in section.blocks if b.kind == "figure"} >= {"calibration-forces", "error-uncertainty-forces", "alarms-forces"}
+    named = [PredictedSet(name, [], [], 0) for name in ("train", "hot", "validation")]
+    assert [s.name for s in known_first(named)] == ["validation", "hot"]
+    assert "How sure the model is" in render(content)
 
 
 def test_the_worst_points_are_always_drawn():

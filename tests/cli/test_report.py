@@ -53,3 +53,20 @@ def test_help_says_what_it_takes():
 def test_json_of_something_else(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     assert isinstance(run(tmp_path / "x.json").exception, UserError)
+
+
+def test_a_study_has_its_own_page(tmp_path, monkeypatch):
+    (tmp_path / "study.yaml").write_text("name: x\n")
+    (tmp_path / "results.parquet").write_bytes(b"")
+    written = []
+
+    def write(folder):
+        written.append(folder)
+        (folder / "report.html").write_text("the study's page")
+        return folder / "report.html"
+
+    monkeypatch.setattr("equipot.study.report.write", write)
+    assert run(tmp_path).stdout.strip() == str(tmp_path / "report.html")
+    assert run(tmp_path, "-o", tmp_path / "copy.html").stdout.strip() == str(tmp_path / "copy.html")
+    assert written == [tmp_path, tmp_path] and (tmp_path / "copy.html").read_text() == "the study's page"
+    assert isinstance(run(tmp_path, "-o", tmp_path / "x" / "y.html").exception, UserError)

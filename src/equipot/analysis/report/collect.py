@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from equipot.analysis.observables import summary
 from equipot.analysis.predictions import read_predictions
+from equipot.analysis.report import observed
 from equipot.analysis.report.content import (
     CHECKS,
     CONFIG,
@@ -24,7 +26,7 @@ from equipot.analysis.report.trajectories import SUFFIXES, has_predictions, is_t
 from equipot.errors import UserError
 from equipot.model import load_model, read_header
 
-KINDS = "a run's folder, a folder of simulations, an evaluation (.json), predictions (.extxyz), a trajectory, a log or a model"
+KINDS = "a run's folder, a study, a folder of simulations or observables, an evaluation (.json), predictions (.extxyz), a trajectory, a log or a model"
 
 
 def collect(path: Path) -> Content:
@@ -41,7 +43,10 @@ def collect(path: Path) -> Content:
     elif path.name.endswith(LOG_SUFFIX):
         content.simulations = [_simulation(path, path.parent)]
     elif path.suffix == ".json":
-        _collect_json(path, content)
+        if path.name == observed.JSON:
+            content.observables = [summary(path.parent)]
+        else:
+            _collect_json(path, content)
     elif path.name.endswith(SUFFIXES):
         _collect_structures(path, content)
     elif path.suffix == ".equipot":
@@ -62,11 +67,12 @@ def _collect_folder(folder: Path, content: Content) -> None:
     if (folder / METRICS).is_file():
         content.metrics = _columns(folder / METRICS)
     for file in sorted(folder.glob("*.json")):
-        if file.name != "split.json":
+        if file.name not in ("split.json", observed.JSON):
             _collect_json(file, content, strict=file.name in (ERRORS, CHECKS))
     for file in sorted(p for p in folder.iterdir() if p.name.endswith(XYZ) and p.is_file() and not _log_of(p).is_file()):
         if file.name.startswith("predictions") or has_predictions(file):
             content.sets += _predicted_sets(file)
+    content.observables = [summary(found) for found in observed.find(folder)]
     for file in sorted(p for p in folder.rglob(f"*{LOG_SUFFIX}") if p.is_file()):
         content.simulations.append(_simulation(file, folder))
     if not _has_something(content):
@@ -81,12 +87,13 @@ def _collect_folder(folder: Path, content: Content) -> None:
     if (folder / LOG).is_file():
         content.warnings = _warnings(folder / LOG)
     if not _has_something(content):
-        what = f"no {MODEL}, {METRICS}, {ERRORS}, {CHECKS}, predictions, trajectory or simulation log (*{LOG_SUFFIX}) in it"
+        what = f"no {MODEL}, {METRICS}, {ERRORS}, {CHECKS}, predictions, observables, trajectory or simulation log (*{LOG_SUFFIX}) in it"
         raise UserError(f"{folder}: nothing to report: {what}")
 
 
 def _has_something(content: Content) -> bool:
-    return bool(content.potential or content.metrics or content.errors or content.checks or content.simulations or content.sets)
+    found = (content.metrics, content.errors, content.checks, content.simulations, content.sets, content.observables)
+    return content.potential is not None or any(bool(part) for part in found)
 
 
 def _collect_structures(file: Path, content: Content) -> None:

@@ -62,6 +62,7 @@ class Content:
     sets: list[PredictedSet] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     simulations: list[Simulation] = field(default_factory=list)
+    observables: list[dict[str, Any]] = field(default_factory=list)  # summaries of what `equipot observe` wrote
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # what is not in the page, and how to have it
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from equipot import __version__
-from equipot.analysis.report import citation, data, dynamics, errors, training, trust
+from equipot.analysis.report import citation, data, dynamics, errors, observed, sureness, training, trust
 from equipot.analysis.report.blocks import Block, Code, Facts, Note, Section, Tile, significant
 from equipot.analysis.report.content import Content
 
 HERE = Path(__file__).parent
 TEMPLATE, ASSETS = HERE / "template.html", HERE / "assets"
 SECTIONS = (
-    *(errors.errors, trust.checks, dynamics.dynamics),
+    *(errors.errors, trust.checks, sureness.sureness, dynamics.dynamics, observed.observables),
     *(training.training, training.model, data.data, training.timing),
 )
 
@@ -116,6 +116,8 @@ def hints(content: Content) -> list[str]:
         found.append(f"Physics checks are not in this page: equipot check {model} --json FOLDER/check.json")
     if not content.simulations:
         found.append(f"No dynamics in this page: equipot md {model} STRUCTURE --out FOLDER/md.extxyz adds it.")
+    if content.simulations and not content.observables:
+        found.append("No observables: equipot observe TRAJECTORY --out FOLDER/observables adds radial distributions, diffusion, spectra.")
     if not content.sets:
         found.append(f"No parity plots: equipot evaluate {model} DATA --predictions FILE.extxyz, then equipot report FILE.extxyz")
     return found

@@ -18,6 +18,11 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def dash(index: int) -> str:
+    """The stroke of the index-th series, so that none looks like another when colours come round again."""
+    return ("solid", "dash", "dot", "dashdot")[index // len(COLOURS) % 4]
+
+
 def lines(
     name: str, title: str, series: Sequence[Series], x: str, y: str, log: bool = False, caption: str = "", shape: str = "linear"
 ) -> Figure:
@@ -25,7 +30,7 @@ def lines(
     data = []
     for i, (label, xs, ys) in enumerate(series):
         keep = np.isfinite(ys) & ((ys > 0) if log else True)
-        style = {"color": colour(i), "width": 1.8, "shape": shape}
+        style = {"color": colour(i), "width": 1.8, "shape": shape, "dash": dash(i)}
         data.append({"type": "scatter", "mode": "lines", "name": label, "x": _short(xs[keep]), "y": _short(ys[keep]), "line": style})
     return Figure(name, title, data, {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}, **_scale(log, data)}}, caption)
 
@@ -90,7 +95,7 @@ def dimers(name: str, curves: dict[str, dict[str, Any]], caption: str = "") -> F
                 "name": pair,
                 "x": _short(r),
                 "y": _short(energy),
-                "line": {"color": colour(i), "width": 1.8},
+                "line": {"color": colour(i), "width": 1.8, "dash": dash(i)},
             }
         )
         seen = curve.get("closest_in_data")
@@ -123,11 +128,18 @@ def _short(values: np.ndarray, digits: int = 6) -> list[float | None]:
 
 
 def _scale(log: bool, data: list[dict[str, Any]]) -> dict[str, Any]:
-    """A logarithmic axis has ticks at powers of ten, over less than three decades also at 2 and 5."""
-    if not log:
-        return {}
+    """A logarithmic axis has ticks at powers of ten, over less than three decades also at 2 and 5, written in full."""
     values = [y for trace in data for y in trace["y"] if y]
-    decades = np.log10(max(values) / min(values)) if values else 0.0
-    return (
-        {"type": "log", "dtick": "D2", "exponentformat": "none"} if decades < 3 else {"type": "log", "dtick": 1, "exponentformat": "power"}
-    )
+    if not log or not values:
+        return {"type": "log"} if log else {}
+    low, high = np.log10(min(values)), np.log10(max(values))
+    steps = (1, 2, 5) if high - low < 3 else (1,)
+    ticks = [(step, power) for power in range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1) for step in steps]
+    return {"type": "log", "tickvals": [step * 10.0**power for step, power in ticks], "ticktext": [_tick(*tick) for tick in ticks]}
+
+
+def _tick(step: int, power: int) -> str:
+    """step · 10^power: 0.01 … 10,000 in full, else as a power of ten."""
+    if -3 <= power <= 4:
+        return f"{step * 10.0**power:,.{max(0, -power)}f}"
+    return f"10<sup>{power}</sup>" if step == 1 else f"{step}·10<sup>{power}</sup>"

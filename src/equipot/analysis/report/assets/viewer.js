@@ -62,7 +62,8 @@ class View {
     this.find(".before", (e) => e.addEventListener("click", () => this.show(this.index - 1)));
     this.find(".after", (e) => e.addEventListener("click", () => this.show(this.index + 1)));
     this.find(".play", (e) => e.addEventListener("click", () => this.play(!this.timer)));
-    new ResizeObserver(() => this.viewer.resize()).observe(stage);
+    this.size = stage.clientWidth;
+    new ResizeObserver(() => this.resize()).observe(stage);
     listeners.push(() => this.recolour());
     this.show(0);
     stage.dataset.drawn = this.scenes[0].symbols.length;
@@ -117,12 +118,12 @@ class View {
     const worst = scene.error.map((error, i) => [error, i]).sort((a, b) => b[0] - a[0]).slice(0, SHOWN_ARROWS).map(([, i]) => i);
     const length = (v) => Math.hypot(...v);
     const longest = Math.max(...worst.flatMap((i) => [length(scene.arrows.reference[i]), length(scene.arrows.predicted[i])]), 1e-9);
-    for (const [name, colour, radius] of [["reference", "#3b7dd8", 0.11], ["predicted", "#2a9d6f", 0.08]]) {
+    for (const [name, color, radius, alpha] of [["reference", "#3b7dd8", 0.07, 1], ["predicted", "#2a9d6f", 0.12, 0.65]]) {
       for (const i of worst) {
         const start = scene.positions[i], force = scene.arrows[name][i];
         if (length(force) > 0.02 * longest) {
           const end = sum(start, force, LONGEST_ARROW / longest);
-          this.viewer.addArrow({ start: point(start), end: point(end), radius, mid: 0.8, color: colour });
+          this.viewer.addArrow({ start: point(start), end: point(end), radius, mid: 0.8, color, alpha });
         }
       }
     }
@@ -132,6 +133,13 @@ class View {
     clearInterval(this.timer);
     this.timer = on ? setInterval(() => this.show(this.index + 1), 1000 / FRAMES_PER_SECOND) : undefined;
     this.find(".play", (e) => (e.textContent = on ? "Pause" : "Play"));
+  }
+
+  resize() {
+    if (this.stage.clientWidth !== this.size) {
+      this.size = this.stage.clientWidth;
+      this.viewer.resize();
+    }
   }
 
   recolour() {
@@ -153,10 +161,22 @@ class View {
   }
 }
 
-const stages = [...document.querySelectorAll(".stage")];
+// Views are made when they come near: a page with many is open at once.
+const stages = [...document.querySelectorAll(".stage")], shown = new Map();
+
+function make(stage) {
+  if (!shown.has(stage)) {
+    shown.set(stage, new View(stage));
+  }
+}
+
 if (hasWebGL()) {
-  const shown = stages.map((stage) => new View(stage));
-  addEventListener("beforeprint", () => shown.forEach((view) => view.paper(true)));
+  const near = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => make(e.target)), { rootMargin: "300px" });
+  stages.forEach((stage) => near.observe(stage));
+  addEventListener("beforeprint", () => {
+    stages.forEach(make);
+    shown.forEach((view) => view.paper(true));
+  });
   addEventListener("afterprint", () => shown.forEach((view) => view.paper(false)));
 } else {
   stages.forEach((stage) => {
