@@ -27,6 +27,7 @@ class Buffer {
     data_ = static_cast<T*>(p), capacity_ = room;
     return data_;
   }
+  int64_t bytes() const { return capacity_ * static_cast<int64_t>(sizeof(T)); }
   T* data() { return data_; }
   const T* data() const { return data_; }
   T& operator[](int64_t i) { return data_[i]; }

@@ -255,7 +255,7 @@ void Engine<T>::energies(double* energy, double* energies) const {
     const int z = types_[i];
     const double value = model.e0[z] + model.scale[z] * (learned_[i] - bare_[z]) + model.shift[z] + pair_[i];
     sum += value;
-    if (energies) energies[i] = value;
+    if (energies) energies[order_.given(i)] = value;
   }
   if (energy) *energy = sum;
 }
@@ -336,25 +336,26 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
 template <class T>
 void Engine<T>::forces(double* forces, double* virial, double* virials) {
   const int64_t n_atoms = n_local_ + n_ghost_;
-  if (forces)
-    for (int64_t i = 0; i < n_atoms; ++i)
-      for (int a = 0; a < 3; ++a) {
-        double sum = 0;
-        if (i < n_local_)
-          for (int64_t e = start_[i]; e < start_[i + 1]; ++e) sum += pull_[3 * e + a];
-        for (int64_t k = sender_start_[i]; k < sender_start_[i + 1]; ++k) sum -= pull_[3 * static_cast<int64_t>(by_sender_[k]) + a];
-        forces[3 * i + a] = sum;
+  if (forces) {
+    std::fill_n(forces, 3 * n_atoms, 0.0);
+    for (int64_t j = 0; j < n_atoms; ++j) {
+      double* own = forces + 3 * order_.given(j);
+      for (int64_t e = sender_start_[j]; e < sender_start_[j + 1]; ++e) {
+        double* other = forces + 3 * order_.given(receiver_[e]);
+        for (int a = 0; a < 3; ++a) own[a] -= pull_[3 * e + a], other[a] += pull_[3 * e + a];
       }
+    }
+  }
   if (virial) std::fill_n(virial, 9, 0.0);
+  if (virials) std::fill_n(virials, 9 * n_local_, 0.0);
   if (!virial && !virials) return;
-  for (int64_t i = 0; i < n_local_; ++i) {
-    double w[9] = {};
-    for (int64_t e = start_[i]; e < start_[i + 1]; ++e)
-      for (int a = 0; a < 3; ++a)
-        for (int b = 0; b < 3; ++b) w[3 * a + b] -= vectors_[3 * e + a] * pull_[3 * e + b];
+  for (int64_t e = 0; e < n_edges_; ++e) {
+    double w[9];
+    for (int a = 0; a < 3; ++a)
+      for (int b = 0; b < 3; ++b) w[3 * a + b] = -back_vectors_[3 * e + a] * pull_[3 * e + b];
     for (int c = 0; c < 9; ++c) {
       if (virial) virial[c] += w[c];
-      if (virials) virials[9 * i + c] = w[c];
+      if (virials) virials[9 * order_.given(receiver_[e]) + c] += w[c];
     }
   }
 }

@@ -6,6 +6,7 @@
 
 #include "buffer.hpp"
 #include "model.hpp"
+#include "order.hpp"
 #include "pool.hpp"
 
 namespace eq {
@@ -65,10 +66,11 @@ class Engine {
   bool subtract_ = false;
   std::vector<double> bare_;  // [n_elements]
   std::vector<Buffer<T>> sent_, features_, before_gate_, densities_, density_sums_;  // per layer; sent_[0] and features of layer 0 by element
-  Buffer<int32_t> types_, sender_, receiver_, by_sender_;
+  Buffer<int32_t> types_, sender_, receiver_;
   Buffer<int64_t> start_, sender_start_, cursor_;
-  Buffer<double> r_, vectors_, pull_, learned_, pair_;
-  Buffer<T> unit_, g_sent_, ga_, g_density_, g_self_[2];
+  Buffer<double> vectors_, back_vectors_, pull_, learned_, pair_;
+  Buffer<T> g_sent_, ga_, g_density_, g_self_[2];
+  Order order_;  // all buffers of atoms are in it; arrays of the caller in the caller's own
   std::vector<Scratch> scratch_;
 };
 

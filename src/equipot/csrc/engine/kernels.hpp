@@ -50,17 +50,17 @@ struct Convolution {
   const double* norms;  // [l * (max_l + 1) + m] of the harmonics
 };
 
-// The edges of a configuration, those beyond the cutoff left out.
+// The edges of a configuration, those beyond the cutoff left out; in the order of their receivers for the way there, of their senders for that back.
 template <class T>
 struct Edges {
   const int32_t* types;
-  const int64_t* start;         // [n_local + 1]
-  const int32_t *sender, *receiver;
+  const int64_t* start;  // [n_local + 1]
+  const int32_t* sender;
+  const double* vectors;        // [n_edges][3]
   const int64_t* sender_start;  // [n_local + n_ghost + 1]
-  const int32_t* by_sender;
-  const double* r;  // [n_edges]
-  const T* unit;    // [n_edges][3]
-  double* pull;     // [n_edges][3]: dE/dr_e
+  const int32_t* receiver;
+  const double* back_vectors;  // [n_edges][3]
+  double* pull;                // [n_edges][3]: dE/dr_e, by sender
 };
 
 // Symmetric products as polynomials of the components of one channel, with coefficients of their own per channel. With a single channel a chunk
