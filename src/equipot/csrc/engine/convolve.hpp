@@ -55,13 +55,13 @@ EQUIPOT_INLINE void add_pull(EdgeBlock<T>& block, const Convolution<T>& layer, d
 
 template <class T>
 void convolve_back(const Convolution<T>& layer, const Edges<T>& edges, const T* h, bool by_type, const T* ga, const T* g_density, int64_t first,
-                   int64_t last, T* gh) {
+                   int64_t last, T* row, T* gh) {
   const int n_y = (layer.l_max + 1) * (layer.l_max + 1);
   EdgeBlock<T> block;
   block.n_functions = layer.n_functions;
   for (int64_t j = first; j < last; ++j) {
-    block.out = gh ? gh + j * layer.h_dim : nullptr;
-    if (gh) clear(block.out, layer.h_dim);
+    block.out = gh ? row : nullptr;
+    if (gh) clear(row, layer.h_dim);
     block.near = h + (by_type ? edges.types[j] : j) * layer.h_dim;
     const int64_t end = edges.sender_start[j + 1];
     for (int64_t at = edges.sender_start[j]; at < end; at += block_edges) {
@@ -83,6 +83,7 @@ void convolve_back(const Convolution<T>& layer, const Edges<T>& edges, const T* 
             block.r_sum[e][0] += g_density[receiver[e]] * block.dc[c][e] * block.knot[e][(c + 1) * layer.n_functions - 1];
       add_pull(block, layer, edges.pull + 3 * at);
     }
+    if (gh) std::memcpy(gh + j * layer.h_dim, row, sizeof(T) * static_cast<size_t>(layer.h_dim));
   }
 }
 

@@ -65,7 +65,7 @@ bool Engine<T>::begin(int64_t n_local, int64_t n_ghost, const int32_t* types, co
 template <class T>
 bool Engine<T>::begin(int64_t n_atoms, const int32_t* types, const double* positions, const double* cell, const int64_t* edge_start,
                       const int32_t* sender, const int32_t* shift) {
-  order_.sort(n_atoms, positions, cell);
+  if (n_atoms <= std::numeric_limits<int32_t>::max()) order_.sort(n_atoms, positions, cell);  // else refused
   return list_edges(n_atoms, 0, types, edge_start, sender, [=](int64_t e, int64_t i, int64_t j, double* to) {
     for (int a = 0; a < 3; ++a) to[a] = positions[3 * j + a] - positions[3 * i + a];
     if (shift)

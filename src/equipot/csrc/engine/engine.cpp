@@ -266,15 +266,21 @@ void Engine<T>::backward(int t) {
   const int64_t n_atoms = n_local_ + n_ghost_;
   ga_.reserve(n_local_ * layer.a_dim);
   if (layer.has_density) g_density_.reserve(n_local_);
-  if (t > 0) g_self_[t % 2].reserve(n_local_ * layer.h_dim);
+  if (t > 0 && !self_in_features(t)) g_self_[t % 2].reserve(n_local_ * layer.h_dim);
   for_blocks(n_local_, &Engine::backward_block, t);
-  T* gh = t > 0 ? g_sent_.reserve(n_atoms * layer.row_dim) : nullptr;
   const Edges<T> list = edges();
-  pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int) {
+  pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int thread) {
     kernels<T>().convolve_back(layer.convolution, list, sent_[t].data(), t == 0, ga_.data(), layer.has_density ? g_density_.data() : nullptr,
-                               b * senders_per_task, std::min(n_atoms, (b + 1) * senders_per_task), gh);
+                               b * senders_per_task, std::min(n_atoms, (b + 1) * senders_per_task), scratch_[thread].x.reserve(layer.row_dim),
+                               t > 0 ? sent_[t].data() : nullptr);
   });
   n_backward = t;
+}
+
+// The gradients of the features in front of layer t that do not come over edges. They take the place of these features unless a readout needs them yet.
+template <class T>
+T* Engine<T>::self_gradients(int t) {
+  return self_in_features(t) ? features_[t - 1].data() : g_self_[t % 2].data();
 }
 
 template <class T>
@@ -287,7 +293,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
   clear(gh, n * dim);
   if (t + 1 < n_layers()) {
     const auto& next = model.layers[t + 1];
-    T* sent = g_sent_.data() + first * next.row_dim;
+    T* sent = sent_[t + 1].data() + first * next.row_dim;
     for (int64_t i = 0; i < n; ++i)
       for (int64_t k = 0; k < next.row_dim; ++k) sent[i * next.row_dim + k] *= next.scale[types[i]];
     if (next.has_up)
@@ -295,7 +301,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
     else
       std::copy(sent, sent + n * dim, gh);
     if (next.has_self || next.has_skip) {
-      const T* self = g_self_[(t + 1) % 2].data() + first * dim;
+      const T* self = self_gradients(t + 1) + first * dim;
       for (int64_t k = 0; k < n * dim; ++k) gh[k] += self[k];
     }
   }
@@ -308,7 +314,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
     close_gate(layer.gate, n, before_gate_[t].data() + first * layer.u_dim, gu, layer.u_dim, gh, dim);
   }
   if (t > 0 && (layer.has_self || layer.has_skip)) {
-    T* self = g_self_[t % 2].data() + first * layer.h_dim;
+    T* self = self_gradients(t) + first * layer.h_dim;
     if (layer.has_self) apply(layer.self, true, n, types, gu, self, false, s);
     if (layer.has_skip) apply(layer.skip, true, n, types, gh, self, layer.has_self, s);
   }
@@ -358,6 +364,17 @@ void Engine<T>::forces(double* forces, double* virial, double* virials) {
       if (virials) virials[9 * order_.given(receiver_[e]) + c] += w[c];
     }
   }
+}
+
+template <class T>
+int64_t Engine<T>::bytes() const {
+  int64_t sum = order_.bytes();
+  const auto add = [&sum](const auto&... buffers) { ((sum += buffers.bytes()), ...); };
+  for (const auto* list : {&sent_, &features_, &before_gate_, &densities_, &density_sums_})
+    for (const auto& buffer : *list) add(buffer);
+  for (const auto& s : scratch_) add(s.a, s.d, s.b, s.u, s.x, s.mlp);
+  add(types_, sender_, receiver_, start_, sender_start_, cursor_, vectors_, back_vectors_, pull_, learned_, pair_, ga_, g_density_, g_self_[0], g_self_[1]);
+  return sum;
 }
 
 template class Engine<float>;
