@@ -24,4 +24,7 @@ SECOND_MOMENT = {
 """Factor c with ⟨(c·act(x))²⟩ = 1 for x ~ N(0, 1): e3nn's sampled values, so that its models keep their numbers; of ssp the exact one."""
 
 SCHEMA_VERSION = 2
-"""Newest version of the model file's header that can be read: 1 is one potential; 2 may hold an ensemble. A file states the oldest that will do."""
+"""Newest version of the model file's header that can be read: 1 is one potential; 2 may hold an ensemble or uncertainties.
+
+A file states the oldest that will do.
+"""

@@ -110,7 +110,10 @@ def test_the_page_has_every_part_and_is_whole(run_folder):
         "parity-energy",
         "parity-forces",
         "errors-energy",
+        "errors-forces",
+        "parity-forces-0",
         "errors-forces-0",
+        "data-forces",
         "curve-forces-rmse-meV-A",
         "curve-rate",
         "md-0-temperature",
@@ -121,7 +124,12 @@ def test_the_page_has_every_part_and_is_whole(run_folder):
 
 
 def figures(page: str) -> dict:
-    return json.loads(re.search(r"^const figures = (.*);$", page, re.MULTILINE)[1])
+    return embedded(page, "figures")
+
+
+def embedded(page: str, name: str) -> dict:
+    """The data a page carries for its scripts."""
+    return json.loads(re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL)[1])
 
 
 def test_text_is_text(run_folder):

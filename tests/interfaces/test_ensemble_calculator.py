@@ -21,7 +21,6 @@ from equipot.interfaces.md_log import read_log
 from equipot.interfaces.md_settings import MDSettings
 from equipot.model import Ensemble, save_model
 
-
 app = typer.Typer()
 app.callback()(lambda: None)
 evaluate.register(app)
@@ -106,6 +105,7 @@ def test_evaluate_and_info_tell_of_it(ensemble_file, crystal, tmp_path):
     shown = CliRunner().invoke(app, [*words, "--predictions", str(tmp_path / "p.xyz")], env={"COLUMNS": "150"})
     assert shown.exit_code == 0, shown.output
     assert "spread" in shown.output
+    assert "errors are" in shown.output
     measures = json.loads((tmp_path / "e.json").read_text())["data.xyz"]
     predictions = read_predictions(tmp_path / "p.xyz")["data.xyz"][1]
     variances = np.concatenate([p["forces_std"] ** 2 for p in predictions]) / 3

@@ -243,7 +243,7 @@ def test_time_ends_a_run_and_its_rate_anneals(make_config):
 def test_stress_is_learned(make_config):
     sections = {"data": {"validation": 2}, "loss": {"energy": 0.0, "forces": 0.0, "stress": 1e4}}
     config = make_config(
-        crystals(8), train={"max_epochs": 60, "batch_size": 3, "learning_rate": 0.02, "checkpoint_seconds": 60.0}, **sections
+        crystals(8), train={"max_epochs": 60, "batch_size": 3, "learning_rate": 0.1, "checkpoint_seconds": 60.0}, **sections
     )
     train(config)
     table = rows(Path(config.out))

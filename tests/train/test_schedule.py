@@ -81,7 +81,7 @@ def test_schedule_free_follows_its_equations():
         assert torch.allclose(optimizer.averaged()[0], x, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamw", "schedule_free"])
+@pytest.mark.parametrize("name", ["soap", "adam", "amsgrad", "adamw", "schedule_free"])
 def test_every_optimiser_goes_downhill(name):
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = make_optimizer([weight], TrainConfig(optimizer=name, learning_rate=0.05))

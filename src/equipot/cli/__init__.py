@@ -11,7 +11,7 @@ import typer
 from equipot import __version__
 from equipot.errors import UserError
 
-_COMMANDS = ("demo", "train", "evaluate", "md", "check", "observe", "report", "info", "data", "importer", "export", "lammps")
+_COMMANDS = ("demo", "train", "evaluate", "uncertainty", "md", "check", "observe", "report", "info", "data", "importer", "export", "lammps", "study")
 
 
 def build() -> typer.Typer:

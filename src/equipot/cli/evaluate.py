@@ -47,9 +47,11 @@ def evaluate(
 ) -> None:
     """Errors of a model on labelled structures, per file, per element and per config_type, in meV and meV/Å."""
     from rich.console import Console
+    from rich.markup import escape
 
     from equipot.analysis.files import require_folder, write_json
     from equipot.analysis.predictions import require_xyz, write_predictions
+    from equipot.analysis.uncertainty import assess, words
     from equipot.cli.data import _keys, _units
     from equipot.data.frame import species_index
     from equipot.data.readers import read_frames
@@ -74,7 +76,8 @@ def evaluate(
     if json_file != "-":
         console = Console()
         console.print(table(names, results))
-        for line in remarks(names, results, predictions):
+        doubts = words(assess({name: (frames, r.predictions) for name, frames, r in zip(names, sets, results, strict=True)}))
+        for line in [*map(escape, doubts), *remarks(names, results, predictions)]:
             console.print(line)
 
 

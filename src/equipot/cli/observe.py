@@ -126,14 +126,14 @@ def values(content: dict[str, Any]) -> "Table":
 
     table = Table(caption="Errors: one standard deviation, by blocks.", caption_justify="left")
     both = bool(content["reference"])
-    for heading in ("", "value", "error", *(("reference", "error") if both else ()), "unit"):
-        table.add_column(heading, justify="left" if heading in ("", "unit") else "right", no_wrap=True)
+    for heading in ("", "value", *(("reference",) if both else ()), "unit"):
+        table.add_column(heading, justify="left" if heading in ("", "unit") else "right", no_wrap=heading != "")
     for observable in content["observables"].values():
         beside = {v["name"]: v for v in observable["reference_values"]}
         for v in observable["values"]:
             other = beside.get(v["name"], {})
-            cells = (_text(other.get("value")), _text(other.get("error"), 2)) if both else ()
-            table.add_row(v["name"], _text(v["value"]), _text(v["error"], 2), *cells, v["unit"])
+            cells = (with_error(other.get("value"), other.get("error")),) if both else ()
+            table.add_row(v["name"], with_error(v["value"], v["error"]), *cells, v["unit"])
     return table
 
 
@@ -142,13 +142,26 @@ def overlaps(content: dict[str, Any]) -> "Table":
     from rich.table import Table
 
     table = Table(title="Overlap with the reference", title_justify="left", caption_justify="left")
-    table.caption = "1 is equal. Two samples of one system would reach the noise level or more in 95 % of cases."
-    for heading in ("", "curve", "overlap", "error", "noise level", ""):
+    table.caption = "1 is equal. Two samples of one system reach the noise level or more in 95 % of cases."
+    for heading in ("", "curve", "overlap", "noise level", ""):
         table.add_column(heading, justify="left" if heading in ("", "curve") else "right", no_wrap=True)
     for o in content["overlaps"]:
-        verdict = {True: "[green]the same within noise[/]", False: "[yellow]differs[/]", None: ""}[o["within_noise"]]
-        table.add_row(o["observable"], o["curve"], f"{o['overlap']:.4f}", _text(o["error"], 2), _text(o["floor"], 4), verdict)
+        verdict = {True: "[green]same[/]", False: "[yellow]differs[/]", None: ""}[o["within_noise"]]
+        table.add_row(o["observable"], o["curve"], with_error(o["overlap"], o["error"]), _text(o["floor"], 4), verdict)
     return table
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """1.234 ± 0.012, or (1.23 ± 0.12)e-05: the error with two figures, the value to the same place."""
+    if value is None or not math.isfinite(value):
+        return ""
+    if error is None or not (math.isfinite(error) and error > 0):
+        return _text(value)
+    power = math.floor(math.log10(max(abs(value), error)))
+    power = 0 if -4 < power < 6 else power
+    places = max(0, 1 + power - math.floor(math.log10(error)))
+    text = f"{value / 10**power:.{places}f} ± {error / 10**power:.{places}f}"
+    return f"({text})e{power:+03d}" if power else text
 
 
 def parse_bonds(texts: list[str]) -> dict[tuple[str, str], float]:

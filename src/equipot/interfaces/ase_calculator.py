@@ -9,6 +9,7 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from equipot.engine.file import SUFFIX
 from equipot.errors import UserError
 from equipot.interfaces.engines import Evaluation, open_engine
 
@@ -31,7 +32,8 @@ class Calculator(AseCalculator):
     half of it (results do not depend on it). eV, Å, eV/Å; stress in eV/Å³, tensile positive, in ASE's Voigt order (xx yy zz yz xz xy),
     computed with the forces wherever the cell is full and periodic in all directions.
     An ensemble gives the mean of its members, and how far they are apart: results["energy_std"], eV, and results["forces_std"] (N,), eV/Å, the
-    standard deviation of each atom's force vector (`model.Spread`).
+    standard deviation of each atom's force vector (`model.Spread`). A model with a calibrated last layer gives results["energy_std"] with the
+    engine torch, and with the native one where it is asked for: get_property("energy_std", atoms).
     Raises UserError, a one-line message, for a file that is no model, elements the model does not know, positions that are not finite,
     and, as `NoStressError`, for the stress of a molecule or slab.
     """
@@ -54,9 +56,17 @@ class Calculator(AseCalculator):
             raise UserError(f"Calculator has no option {unknown[0]!r}: it takes path, dtype, device, engine and skin")
         super().__init__(**kwargs)
         self.engine = open_engine(path, engine, dtype, device, skin)
+        self._model, self._doubt = path, None
         self.implemented_properties = [*type(self).implemented_properties, *self.engine.uncertainties]
         model = str(path) if isinstance(path, str | Path) else "potential"
         self.parameters.update(path=model, dtype=self.engine.dtype, device=device, engine=self.engine.name, skin=skin)
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """As ASE's; "energy_std" also of a model with a calibrated last layer whose engine does not compute it: torch does."""
+        if name == "energy_std" and name not in self.implemented_properties and not _is_exported(self._model):
+            self._doubt = open_engine(self._model, "torch", self.parameters["dtype"], self.parameters["device"], self.parameters["skin"])
+            self.implemented_properties += self._doubt.uncertainties
+        return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
         """What has changed since the last calculation, exactly; ASE's own comparison takes as long as a molecule's neighbour list."""
@@ -85,6 +95,9 @@ class Calculator(AseCalculator):
         _require_finite(found)
         self.results = {"energy": found.energy, "free_energy": found.energy, "energies": found.energies, "forces": found.forces}
         self.results |= {name: getattr(found, name) for name in self.engine.uncertainties}
+        if self._doubt is not None and "energy_std" in (properties or ()):
+            doubt = self._doubt.evaluate(self.atoms.numbers, self.atoms.positions, self.atoms.cell.array, self.atoms.pbc, False)
+            self.results["energy_std"] = doubt.energy_std
         if found.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
 
@@ -92,6 +105,10 @@ class Calculator(AseCalculator):
 def has_full_cell(atoms: Atoms) -> bool:
     """Whether the structure has a volume: periodic in all three directions, by three independent vectors."""
     return bool(atoms.pbc.all()) and abs(np.linalg.det(atoms.cell.array)) > 1e-9
+
+
+def _is_exported(model: object) -> bool:
+    return isinstance(model, str | Path) and Path(model).suffix == SUFFIX
 
 
 def _require_finite(found: Evaluation) -> None:

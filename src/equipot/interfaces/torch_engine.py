@@ -14,7 +14,7 @@ from equipot.model import Ensemble, Potential, load_model, predict, predict_memb
 
 
 class TorchEngine:
-    """Energies and derivatives by torch, of an ensemble the mean and the spread of its members.
+    """Energies and derivatives by torch; of an ensemble the mean and the spread of its members, of a model with a calibrated last layer its energy_std.
 
     The neighbour list is searched anew only when atoms have moved about half the skin.
     """
@@ -27,7 +27,7 @@ class TorchEngine:
         self.skin = check_skin(skin)
         self.elements = tuple(potential.spec.elements)
         self.dtype = str(potential.dtype).removeprefix("torch.")
-        self.uncertainties = ("energy_std", "forces_std") if isinstance(potential, Ensemble) else ()
+        self.uncertainties = doubts_of(potential)
         self._numbers: np.ndarray | None = None
         self._neighbours: SkinList | None = None
 
@@ -60,6 +60,8 @@ class TorchEngine:
             found, doubts = spread.mean, (float(spread.energy_std[0]), spread.forces_std.cpu().numpy())
         else:
             found, doubts = predict(self.potential, graph, forces=True, stress=stress), (None, None)
+            if self.potential.last_layer is not None:
+                doubts = float(self.potential.last_layer.energy_std(self.potential, graph)[0]), None
         return Evaluation(
             energy=float(found.energy[0]),
             energies=found.site_energy.cpu().numpy(),
@@ -71,3 +73,10 @@ class TorchEngine:
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_numbers": None, "_neighbours": None}
+
+
+def doubts_of(potential: Potential | Ensemble) -> tuple[str, ...]:
+    """What a model says of its own certainty: "energy_std" and "forces_std", or less."""
+    if isinstance(potential, Ensemble):
+        return ("energy_std", "forces_std")
+    return () if potential.last_layer is None else ("energy_std",)

@@ -14,12 +14,14 @@ from equipot import __version__
 from equipot.conventions import SCHEMA_VERSION
 from equipot.errors import UserError
 from equipot.model.ensemble import Ensemble
+from equipot.model.last_layer import LastLayer
 from equipot.model.potential import Potential
 from equipot.ops.registry import backend_on
 from equipot.spec import ModelSpec
 from equipot.whole_file import write_whole
 
 _KEY = "equipot"
+_FACTOR = "last_layer.factor"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -31,7 +33,8 @@ def save_model(
 ) -> None:
     """Write NAME.equipot whole or not at all: the tensors of the potential (or of `state`, e.g. averaged weights) and a header that rebuilds it.
 
-    The tensors of an ensemble's member i are `members.<i>.NAME`; its header says how many there are.
+    The tensors of an ensemble's member i are `members.<i>.NAME`; its header says how many there are. The last layer's uncertainties, where
+    the potential has them, are one tensor, `last_layer.factor`.
     provenance: plain data kept in the header: training statistics, data hashes, metrics.
     """
     tensors = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in (state or potential.state_dict()).items()}
@@ -44,6 +47,9 @@ def save_model(
     }
     if isinstance(potential, Ensemble):
         header |= {"schema": 2, "ensemble": len(potential)}
+    elif potential.last_layer is not None and state is None:  # other weights would need others
+        header |= {"schema": 2, "uncertainty": potential.last_layer.facts}
+        tensors[_FACTOR] = potential.last_layer.factor.detach().cpu().contiguous()
     write_whole(path, to_bytes(tensors, metadata={_KEY: json.dumps(header)}))
 
 
@@ -95,7 +101,10 @@ def load_model(
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the model's description is damaged or not known to this version: {_first_line(error)}") from None
     potential = potentials[0] if n_members is None else Ensemble(potentials)
+    last_layer = _last_layer(header, tensors, path)
     _load_tensors(potential, tensors, path)
+    if isinstance(potential, Potential):
+        potential.last_layer = last_layer
     check_device(device)
     return potential.to(device).eval().requires_grad_(False)
 
@@ -120,6 +129,18 @@ def _n_members(header: dict[str, Any], tensors: dict[str, torch.Tensor], path: s
     if type(stated) is not int or stated < 2 or stated != held:
         raise UserError(f"{path}: damaged: the header says an ensemble of {str(stated)[:40]} members, the file holds {held}")
     return stated
+
+
+def _last_layer(header: dict[str, Any], tensors: dict[str, torch.Tensor], path: str | Path) -> LastLayer | None:
+    """Takes the uncertainties out of a file's tensors; None where it has none. Raises UserError where they are damaged."""
+    facts = header.get("uncertainty")
+    if facts is None:
+        return None
+    factor = tensors.pop(_FACTOR, None)
+    n = facts.get("n_features") if isinstance(facts, dict) else None
+    if factor is None or factor.shape != (n, n) or factor.dtype != torch.float64 or not torch.isfinite(factor).all():
+        raise UserError(f"{path}: damaged: the uncertainties that the header speaks of are not in the file as it says")
+    return LastLayer(factor, facts)
 
 
 def _load_tensors(potential: Potential | Ensemble, tensors: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -1,7 +1,7 @@
 """The potential: from edge vectors to site energies. Derivatives are taken elsewhere, in one place (`derivatives.py`)."""
 
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from equipot.model.build import build_basis, build_layer, build_pair, build_read
 from equipot.ops.plan import Edges
 from equipot.ops.registry import select
 from equipot.spec import ModelSpec, bare_atom_is_zero, layer_features
+
+if TYPE_CHECKING:
+    from equipot.model.last_layer import LastLayer
 
 
 class SiteEnergies(NamedTuple):
@@ -57,6 +60,7 @@ class Potential(nn.Module):
         self._subtract_bare = spec.isolated_atom == "exact" and not bare_atom_is_zero(spec)
         # cutoffs that differ by direction: the two edges of a pair share nothing
         self._one_sided = spec.pair_cutoff is not None and spec.pair_cutoff != tuple(zip(*spec.pair_cutoff, strict=True))
+        self.last_layer: LastLayer | None = None  # of trained weights: how sure they are
         self._l_max = max(layer.l_max for layer in spec.layers)
 
     def _per_element_value(self, name: str, value: float | tuple[float, ...], trainable: bool) -> None:
@@ -73,6 +77,28 @@ class Potential(nn.Module):
 
     def forward(self, graph: Graph, vectors: Tensor) -> SiteEnergies:
         """Site energies of every atom from the edge vectors (E, 3) float64, Å."""
+        species, edges = self._edges(graph, vectors)
+        features = self._features(species, edges, vectors)
+        layers = torch.stack([readout(h).double() for readout, h in zip(self.readouts, features, strict=True)], dim=1)
+        layers = self._without_bare(layers, graph).T
+        scale = self.scale[graph.species]
+        layers = layers * scale
+        pair = self.pair(vectors, graph.species, edges, scale)
+        total = self.e0[graph.species] + layers.sum(0) + self.shift[graph.species] + pair
+        return SiteEnergies(total, layers)
+
+    def last_features(self, graph: Graph, vectors: Tensor) -> Tensor:
+        """(N, F) float64: ∂E_i/∂w for the F weights w of the last linear map of every readout, layer after layer; eV."""
+        features = self._features(*self._edges(graph, vectors), vectors)
+        columns = torch.cat([readout.last_features(h).double() for readout, h in zip(self.readouts, features, strict=True)], dim=1)
+        return self._without_bare(columns, graph) * self.scale[graph.species, None]
+
+    def _without_bare(self, rows: Tensor, graph: Graph) -> Tensor:
+        """Rows of the graph's atoms, less those of the bare atoms of their elements where these were put behind them."""
+        return rows[: graph.n_atoms] - rows[graph.n_atoms :][graph.species] if self._subtract_bare else rows
+
+    def _edges(self, graph: Graph, vectors: Tensor) -> tuple[Tensor, Edges]:
+        """Species and edges of the graph's atoms and, where they are to be subtracted, of bare ones behind them."""
         edges = Edges(*(getattr(graph, name) for name in Edges._fields))
         if self._one_sided:
             each = torch.arange(graph.n_edges, device=vectors.device)
@@ -80,17 +106,10 @@ class Potential(nn.Module):
         species = graph.species
         if self._subtract_bare:
             edges, species = _with_bare_atoms(edges, species, len(self.spec.elements))
-        layers = self._interaction(species, edges, vectors)
-        if self._subtract_bare:
-            layers = layers[:, : graph.n_atoms] - layers[:, graph.n_atoms :][:, graph.species]
-        scale = self.scale[graph.species]
-        layers = layers * scale
-        pair = self.pair(vectors, graph.species, edges, scale)
-        total = self.e0[graph.species] + layers.sum(0) + self.shift[graph.species] + pair
-        return SiteEnergies(total, layers)
+        return species, edges
 
-    def _interaction(self, species: Tensor, edges: Edges, vectors: Tensor) -> Tensor:
-        """(T, N) float64: the unscaled readout of every layer."""
+    def _features(self, species: Tensor, edges: Edges, vectors: Tensor) -> list[Tensor]:
+        """The features behind each layer."""
         harmonics = self.ops.spherical_harmonics(vectors.to(self.dtype), self._l_max)
         one_way = edges.pair_edges[:, 0]
         r = torch.linalg.vector_norm(vectors[one_way], dim=1).to(self.dtype)
@@ -98,11 +117,11 @@ class Potential(nn.Module):
         table = self.embedding * self._embedding_scale
         attributes = table if self.spec.embedding.attributes == "embedding" else None
         h = table[species]
-        energies = []
-        for layer, readout in zip(self.layers, self.readouts, strict=True):
+        found = []
+        for layer in self.layers:
             h = layer(h, harmonics, basis, species, attributes, edges)
-            energies.append(readout(h).double())
-        return torch.stack(energies)
+            found.append(h)
+        return found
 
 
 def _with_bare_atoms(edges: Edges, species: Tensor, n_elements: int) -> tuple[Edges, Tensor]:

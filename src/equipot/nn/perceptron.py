@@ -44,10 +44,23 @@ class Perceptron(nn.Module):
                 nn.init.orthogonal_(weight)
             self.biases.extend(nn.Parameter(torch.zeros(b, dtype=dtype)) for _, b in pairs)
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def _factors(self) -> list[float]:
         # the activation's factor of the layer before rides on the small matrix instead of the large activations
-        factors = [scale * (self.gain if i else 1.0) for i, scale in enumerate(self.scales)]
-        weights = [weight * factor for weight, factor in zip(self.weights, factors, strict=True)]
+        return [scale * (self.gain if i else 1.0) for i, scale in enumerate(self.scales)]
+
+    def last_features(self, x: Tensor) -> Tensor:
+        """What the last weights are multiplied with, (..., sizes[-2]): the derivative of each output with respect to them."""
+        *factors, last = self._factors
+        for i, factor in enumerate(factors):
+            x = x @ (self.weights[i] * factor)
+            if len(self.biases):
+                x = x + self.biases[i]
+            x = ACTIVATIONS[self.activation](x)
+        return x * last
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = [weight * factor for weight, factor in zip(self.weights, self._factors, strict=True)]
         if self._fused and x.dim() == 2 and not torch.compiler.is_compiling() and plain(x):
             return perceptron(x, weights, self.activation)
         for i, weight in enumerate(weights):

@@ -19,6 +19,10 @@ class Readout(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return self.mlp(h[:, self.block.start : self.block.stop]).squeeze(1)
 
+    def last_features(self, h: Tensor) -> Tensor:
+        """(N, width) ∂E_i/∂w of the last weights w: all that the readout does before its last, linear map."""
+        return self.mlp.last_features(h[:, self.block.start : self.block.stop])
+
 
 class SumReadout(nn.Module):
     """E_i = Σ_k h_i,0e k, without weights. Input (N, irreps.dim), output (N,)."""
@@ -32,9 +36,17 @@ class SumReadout(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         return h[:, self.block.start : self.block.stop].sum(1)
 
+    def last_features(self, h: Tensor) -> Tensor:
+        """(N, K) the scalars, as if they had weights of 1."""
+        return h[:, self.block.start : self.block.stop]
+
 
 class NoReadout(nn.Module):
     """A layer that contributes no energy."""
 
     def forward(self, h: Tensor) -> Tensor:
         return h.new_zeros(h.shape[0])
+
+    def last_features(self, h: Tensor) -> Tensor:
+        """(N, 0): none."""
+        return h.new_zeros(h.shape[0], 0)

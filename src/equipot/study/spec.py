@@ -58,10 +58,10 @@ class ExecutorSpec(Section):
     """runs at a time; none given: as many as fit the cores, the memory and the GPUs"""
     threads: Annotated[int, Field(gt=0)] = 1
     """cores of each run"""
-    memory: Annotated[float, Field(gt=0)] = 1.5
-    """GiB of each run"""
-    gpus: Annotated[float, Field(gt=0)] = 1.0
-    """of each run that trains on a GPU; a fraction lets several share one"""
+    memory: Annotated[float, Field(gt=0)] | None = None
+    """GiB of each run; none given: 1.5 are reckoned with here, and Ray is not asked for any"""
+    gpus: Annotated[float, Field(gt=0, le=1)] | None = None
+    """of each run that trains on a GPU; a fraction lets several share one; none given: 1"""
     address: str | None = None
     """of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none given: Ray is started here"""
 

@@ -1,5 +1,6 @@
 """STUDY.yaml: read, checked, and each variant's configuration made from base and overrides, with the place of every mistake."""
 
+import io
 import types
 import typing
 from collections.abc import Sequence
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
 from equipot.errors import UserError
 from equipot.study.spec import StudySpec
 from equipot.train.config import RunConfig
-from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, plain, user_error
+from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, override, plain, user_error
 from equipot.train.model_config import Mistake
 
 STUDY_FILE = "study.yaml"
@@ -24,6 +26,7 @@ _OURS = {  # what a study sets in every run
     ("data", "n_train"): "comes from `sizes`",
     ("data", "test"): "comes from `evaluate`",
 }
+_WORDS = dict.fromkeys(("dict_type", "model_type"), "should be a section of keys") | {"too_short": "is empty: leave it out, or fill it"}
 _BUDGET = dict.fromkeys([("train", "max_updates"), ("train", "max_time"), ("train", "max_epochs")], "comes from `budget`")
 
 
@@ -39,7 +42,7 @@ class Study:
         """Base and overrides of a variant as one plain configuration, not yet checked."""
         overrides = nested(self.spec.variants[variant], f"{self.where(variant)}")
         for path, why in (_OURS | (_BUDGET if self.spec.budget else {})).items():
-            if _has(overrides, path):
+            if _has(overrides, path, part=False):
                 raise UserError(f"{self.where(variant)}: {'.'.join(path)} {why} in a study: leave it out")
         base = plain(self.bases[variant if variant in self.bases else ""].data)
         return merged({k: v for k, v in base.items() if k not in ("name", "out", "executor")}, overrides)
@@ -82,8 +85,11 @@ class _InlineBase(Source):
         return f"{self.outer.where((*self.prefix, *path))}: {'.'.join(map(str, self.prefix))}"
 
 
-def read_study(path: str | Path) -> Study:
-    """The study in a file, or in the folder of one. Raises UserError for every mistake in it but those of its configurations."""
+def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """The study in a file, or in the folder of one, with KEY=VALUE words over it; base.KEY reaches into a base that is a file.
+
+    Raises UserError for every mistake in it but those of its configurations.
+    """
     path = Path(path)
     folder = path if path.is_dir() else None
     file = path / STUDY_FILE if folder else path
@@ -95,11 +101,15 @@ def read_study(path: str | Path) -> Study:
         raise UserError(f"{file}: not a text file, so not a study") from None
     if not isinstance(source.data, dict):
         raise UserError(f"{file}: not a study: it must hold keys such as base, variants and seeds")
+    of_base = [word for word in overrides if word.startswith("base.") and isinstance(source.data.get("base"), str)]
+    for word in overrides:
+        if word not in of_base:
+            override(source, word)
     data = plain(source.data)
     data.setdefault("name", file.stem)
     data["out"] = str(folder) if folder else data.get("out") or f"runs/{data['name']}"
     data |= expand_variables({"out": data["out"]}, source)
-    bases = _bases(data, source, file.parent)
+    bases = _bases(data, source, file.parent, of_base)
     try:
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
@@ -112,8 +122,8 @@ def read_study(path: str | Path) -> Study:
     return Study(spec, source, bases)
 
 
-def _bases(data: dict[str, Any], source: Source, folder: Path) -> dict[str, Source]:
-    """The bases as sources; in `data` they are replaced by what they hold."""
+def _bases(data: dict[str, Any], source: Source, folder: Path, overrides: Sequence[str]) -> dict[str, Source]:
+    """The bases as sources, that of the study overridden; in `data` they are replaced by what they hold."""
     found: dict[str, Source] = {}
     variants = data.get("variants")
     owners: list[tuple[str, Path_]] = [("", ("base",))]
@@ -126,6 +136,8 @@ def _bases(data: dict[str, Any], source: Source, folder: Path) -> dict[str, Sour
         base = holder["base"]
         if isinstance(base, str):
             found[owner] = _base_file(base, source.where(prefix), folder)
+            for word in () if owner else overrides:
+                override(found[owner], word.removeprefix("base."))
         elif isinstance(base, dict):
             found[owner] = _InlineBase(source, prefix)
         else:
@@ -176,11 +188,11 @@ def merged(base: Any, over: Any) -> Any:
     return base | {k: merged(base.get(k), v) for k, v in over.items()}
 
 
-def _has(data: Any, path: Path_) -> bool:
-    """Whether `data` sets the key at `path`, or something that it would be a part of."""
+def _has(data: Any, path: Path_, part: bool = True) -> bool:
+    """Whether `data` sets the key at `path`, or, with `part`, something that it would be a part of."""
     for key in path:
         if not isinstance(data, dict):
-            return True
+            return part
         if key not in data:
             return False
         data = data[key]
@@ -204,7 +216,7 @@ def _complaint(error: ValidationError, data: dict[str, Any], source: Source) -> 
         return user_error(Mistake((*place, str(first["loc"][-1])), "is missing"), source)
     if first["type"] == "extra_forbidden":
         return user_error(Mistake(place, f"not a key of {'.'.join(map(str, place[:-1])) or 'a study'}", _keys_at(place[:-1])), source)
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     shown = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
     return user_error(Mistake(place, message + shown), source)
 
@@ -220,3 +232,13 @@ def _keys_at(path: Sequence[str | int]) -> list[str]:
         if get_origin(here) in (types.UnionType, typing.Union):
             here = next(a for a in get_args(here) if isinstance(a, type))
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def dump_study(study: Study) -> str:
+    """YAML of the study with every default and the bases written out; it can be read again."""
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 140
+    buffer = io.StringIO()
+    yaml.dump(study.spec.model_dump(mode="json", exclude_none=True), buffer)
+    return buffer.getvalue()

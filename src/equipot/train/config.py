@@ -179,6 +179,8 @@ class TrainConfig(Section):
     """models to train, each from a start of its own; together they are one model, which knows how far they are apart"""
     bootstrap: bool = True
     """train each model of an ensemble on as many frames drawn from the training frames with replacement"""
+    uncertainty: bool = False
+    """afterwards put into the model how sure its last layer is of energies, calibrated on the validation data"""
     member: Annotated[int, Field(ge=0)] | None = None
     """train this member of the ensemble only, counted from 0; null: all"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -226,6 +228,8 @@ class TrainConfig(Section):
     def _consistent(self) -> "TrainConfig":
         if self.member is not None and self.member >= self.ensemble:
             raise ValueError(f"train.member {self.member}: an ensemble of {self.ensemble} has members 0 to {self.ensemble - 1}")
+        if self.uncertainty and self.ensemble > 1:
+            raise ValueError("train.uncertainty is of one model, and an ensemble knows its spread: leave one of the two out")
         if self.optimizer == "schedule_free" and (self.ema is not None or self.scheduler != "constant"):
             raise ValueError("schedule_free averages the weights itself and needs no schedule: leave ema null and scheduler constant")
         return self
@@ -266,6 +270,8 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _validated(self) -> "RunConfig":
         if self.data.validation in (0, 0.0) and not isinstance(self.data.validation, str):
+            if self.train.uncertainty:
+                raise ValueError("train.uncertainty is calibrated on validation data: set data.validation, or leave uncertainty out")
             if self.train.scheduler == "plateau":
                 raise ValueError("scheduler plateau needs validation data: set data.validation, or another train.scheduler")
             if self.train.patience is not None:

@@ -78,7 +78,7 @@ def parse_config(text: str, file: str = "configuration", overrides: Sequence[str
     if not isinstance(source.data, dict):
         raise UserError(f"{file}: not a configuration: it must hold keys such as model and data; `equipot preset nequip` prints one")
     for word in overrides:
-        _override(source, word)
+        override(source, word)
     return checked_config(source)
 
 
@@ -114,8 +114,8 @@ def load_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
 
 
-def _override(source: Source, word: str) -> None:
-    """Set KEY=VALUE in the raw data; VALUE is YAML."""
+def override(source: Source, word: str) -> None:
+    """Set KEY=VALUE in the raw data; VALUE is YAML. Raises UserError for another word."""
     key, equals, value = word.partition("=")
     path = tuple(key.strip().split("."))
     if not equals or not all(path):

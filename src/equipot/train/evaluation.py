@@ -22,7 +22,8 @@ class Evaluation:
     measures: energy_mae, energy_rmse (eV per structure), energy_per_atom_mae, energy_per_atom_rmse (eV), forces_mae, forces_rmse (eV/Å, per
     component), stress_mae, stress_rmse (eV/Å³, per component of the 3×3 tensor), each only where there are labels; n_structures, n_atoms and the
     numbers of labelled structures n_energies, n_forces, n_stresses. Of an ensemble also energy_spread, energy_per_atom_spread and
-    forces_spread (per component): root mean square over all structures of the members' standard deviation, to be held against the rmse.
+    forces_spread (per component): root mean square over all structures of the members' standard deviation, to be held against the rmse. Of a
+    model with a calibrated last layer the first two, of its standard deviation.
     """
 
     measures: dict[str, float]
@@ -112,7 +113,11 @@ def _predict_batch(potential: Potential | Ensemble, graph: Graph, sizes: list[in
         deviations = zip(spread.energy_std.tolist(), spread.forces_std.cpu().split(sizes), strict=True)
         return [p | {"energy_std": e, "forces_std": f.numpy().copy()} for p, (e, f) in zip(found, deviations, strict=True)]
     with torch.enable_grad():  # forces are a gradient, also where a caller has switched gradients off
-        return _as_arrays(predict(potential, graph, forces=True, stress=stress), sizes)
+        found = _as_arrays(predict(potential, graph, forces=True, stress=stress), sizes)
+    if potential.last_layer is None:
+        return found
+    deviations = potential.last_layer.energy_std(potential, graph).tolist()
+    return [p | {"energy_std": e} for p, e in zip(found, deviations, strict=True)]
 
 
 def _as_arrays(result: Prediction, sizes: list[int]) -> list[dict[str, Any]]:
@@ -156,8 +161,9 @@ def _spreads(frames: Sequence[Frame], predictions: list[dict[str, Any]]) -> dict
     if not frames or "energy_std" not in predictions[0]:
         return {}
     energy, sizes = np.array([p["energy_std"] for p in predictions]), np.array([f.n_atoms for f in frames])
-    forces = np.concatenate([p["forces_std"] for p in predictions])
-    squares = {"energy": energy**2, "energy_per_atom": (energy / sizes) ** 2, "forces": forces**2 / 3}
+    squares = {"energy": energy**2, "energy_per_atom": (energy / sizes) ** 2}
+    if "forces_std" in predictions[0]:
+        squares["forces"] = np.concatenate([p["forces_std"] for p in predictions]) ** 2 / 3
     return {f"{name}_spread": float(np.sqrt(values.mean())) for name, values in squares.items()}
 
 

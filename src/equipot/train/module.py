@@ -16,6 +16,7 @@ from equipot.model import Potential, predict
 from equipot.train.average import Average
 from equipot.train.config import RunConfig
 from equipot.train.loss import ErrorSums, Loss, residuals
+from equipot.train.matrices import weight_matrices
 from equipot.train.optimizers import GradientClip, make_optimizer
 from equipot.train.schedule import Clock, LearningRate, Progress
 
@@ -43,7 +44,7 @@ class TrainingModule(pl.LightningModule):
         self.potential, self.config = potential, config
         self.loss = Loss(config.loss)
         self.weights = [p for p in potential.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.weights, config.train)
+        self.optimizer = make_optimizer(self.weights, config.train, weight_matrices(potential))
         self.average = Average(self.weights, config.train.ema)
         self.rate = LearningRate(config.train)
         self.clip = GradientClip(config.train.clip_ratio, config.train.clip_norm)

@@ -9,11 +9,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from equipot.train.config import TrainConfig
+from equipot.train.matrices import Matrices
+from equipot.train.soap import Soap
 
 
-def make_optimizer(parameters: Iterable[Tensor], config: TrainConfig) -> Optimizer:
-    """The optimiser that the configuration names."""
+def make_optimizer(parameters: Iterable[Tensor], config: TrainConfig, matrices: Iterable[Matrices] = ()) -> Optimizer:
+    """The optimiser that the configuration names; `matrices` are those of the parameters, which SOAP makes use of."""
     options: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "soap":
+        return Soap(parameters, matrices, **options)
     if config.optimizer == "schedule_free":
         return ScheduleFreeAdamW(parameters, **options)
     if config.optimizer == "adamw":

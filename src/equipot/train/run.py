@@ -38,6 +38,7 @@ from equipot.train.module import NotFinite, TrainingModule
 from equipot.train.progress import EPOCHS, ShowProgress, clock
 from equipot.train.setup import Prepared, make_potential, prepare
 from equipot.train.steady import steady_memory
+from equipot.train.uncertainty import add_uncertainty
 
 log = logging.getLogger("equipot.train")
 
@@ -85,6 +86,8 @@ def train_prepared(
     with logged(folder / "run.log", append=resume):
         _introduce(config, prepared, module.potential, folder)
         _fit(config, prepared, module, data, folder, mark, device, callbacks or [])
+        if config.train.uncertainty:
+            add_uncertainty(folder / BEST, prepared)
         evaluations = evaluate_tests(folder, prepared, device)
     return Result(folder, module.row, evaluations)
 
@@ -153,6 +156,8 @@ def _least_squares(config: RunConfig, prepared: Prepared, folder: Path, resume: 
     with logged(folder / "run.log", append=False):
         _introduce(config, prepared, potential, folder)
         row = fit_least_squares(config, prepared, potential, folder)
+        if config.train.uncertainty:
+            add_uncertainty(folder / BEST, prepared)
         evaluations = evaluate_tests(folder, prepared, "cpu")
     return Result(folder, row, evaluations)
 

@@ -9,7 +9,7 @@ from equipot.analysis.observables.result import CannotObserveError, Curve, Obser
 from equipot.analysis.observables.settings import Settings
 from equipot.analysis.observables.trajectory import Trajectory
 
-RARE = 1e-3  # triples of elements seen less often than this per centre are left out
+RARE = 0.02  # triples of elements seen less often than this per centre are left out
 
 
 def angles(trajectory: Trajectory, settings: Settings, bonds: dict[tuple[str, str], float]) -> Observable:

@@ -45,4 +45,8 @@ def coordination(trajectory: Trajectory, settings: Settings, bonds: dict[tuple[s
         Value.of(f"n({a}-{b})", Blocked.of(np.array(m), weight), f"within {bonds[tuple(sorted((a, b)))]:.2f} Å")
         for (a, b), m in means.items()
     ]
-    return Observable("coordination", "Coordination numbers", "neighbours", "share of atoms", curves, values, together=False)
+    without = sorted(
+        {"-".join(sorted((a, b))) for a in trajectory.elements for b in trajectory.elements} - {"-".join(pair) for pair in bonds}
+    )
+    notes = [f"no bonding distance of {', '.join(without)}: g(r) has no clear first minimum; give one with --bond"] if without else []
+    return Observable("coordination", "Coordination numbers", "neighbours", "share of atoms", curves, values, notes)

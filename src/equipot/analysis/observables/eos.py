@@ -22,8 +22,12 @@ def equation_of_state(crystal: Crystal, settings: Settings) -> Observable:
     fit = EquationOfState(ratios * volume / n, energies, eos="birchmurnaghan")
     try:
         v0, e0, bulk = fit.fit(warn=False)
-    except (ValueError, RuntimeError) as error:
-        raise CannotObserveError(f"the energy has no minimum between {first:g} and {last:g} of the relaxed volume: {error}") from None
+    except (ValueError, RuntimeError):
+        v0, bulk = np.nan, np.nan
+    if not (ratios[0] <= v0 * n / volume <= ratios[-1] and bulk > 0):
+        raise CannotObserveError(
+            f"the energy has no minimum between {first:g} and {last:g} of the relaxed volume: not a stable crystal of this model"
+        )
     fine = np.linspace(ratios[0], ratios[-1], 101) * volume / n
     fitted = fit.func(fine, *fit.eos_parameters)
     residual = float(np.abs(fit.func(ratios * volume / n, *fit.eos_parameters) - energies).max())

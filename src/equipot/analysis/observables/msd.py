@@ -13,7 +13,8 @@ from equipot.errors import UserError
 FIT = (0.1, 0.5)  # of a block
 SHORTEST_BLOCK = 10  # frames
 CM2_PER_S = 1e-4  # in one Å²/ps
-DIFFUSIVE = 0.75  # exponent of the displacement below which the motion is not called diffusion
+SLOWING = 0.6  # a slope that falls below this part of itself within the fit's lags has not settled
+SIGMAS = 2.0
 
 
 def msd(trajectory: Trajectory, settings: Settings) -> Observable:
@@ -52,11 +53,8 @@ def msd(trajectory: Trajectory, settings: Settings) -> Observable:
         diffusion = Blocked.of(slopes / (2 * n_directions) * CM2_PER_S)
         curves.append(curve)
         values.append(Value.of(f"D({element})", diffusion, "cm²/s"))
-        growth = exponent(times[window], curve.y[window])
-        if growth < DIFFUSIVE:
-            notes.append(
-                f"{element}: the displacement grows as t^{growth:.2f} over the fit, slower than diffusion: its D is no diffusion coefficient"
-            )
+        if doubt := doubts(times[window], np.array(blocks)[:, window], values[-1]):
+            notes.append(f"{element}: {doubt}")
     block = length * trajectory.interval * 1e-3
     where = f"{span[0]:.3g} to {span[1]:.3g} ps in {settings.blocks} blocks of {block:.3g} ps"
     notes.insert(0, f"D from slopes over {where}; not corrected for the size of the cell")
@@ -65,10 +63,18 @@ def msd(trajectory: Trajectory, settings: Settings) -> Observable:
     return Observable("msd", "Mean-square displacement", "time, ps", "MSD, Å²", curves, values, notes, together=True)
 
 
-def exponent(times: np.ndarray, displacement: np.ndarray) -> float:
-    """α of MSD ∝ t^α by least squares in logarithms: 2 for free flight, 1 for diffusion, 0 for atoms on sites."""
-    keep = (times > 0) & (displacement > 0)
-    return float(np.polyfit(np.log(times[keep]), np.log(displacement[keep]), 1)[0]) if keep.sum() > 1 else 0.0
+def doubts(times: np.ndarray, blocks: np.ndarray, diffusion: Value) -> str:
+    """Why a slope may be no diffusion coefficient; blocks (n_blocks, n) of the displacement over the fit's lags. Empty where none is seen."""
+    if not diffusion.value > SIGMAS * diffusion.error:
+        return "no diffusion seen: D is zero within its error"
+    half = (len(times) + 1) // 2
+    if half < 3:
+        return ""
+    early, late = (np.array([np.polyfit(times[part], block[part], 1)[0] for block in blocks]) for part in (slice(half), slice(-half, None)))
+    fall = Blocked.of(SLOWING * early - late)
+    if fall.mean > SIGMAS * fall.error:
+        return f"the slope still falls within the fit, to {late.mean() / early.mean():.0%}: fit at longer lags (--fit, fewer --blocks, a longer run)"
+    return ""
 
 
 def _window(times: np.ndarray, block: float, settings: Settings) -> tuple[np.ndarray, tuple[float, float]]:

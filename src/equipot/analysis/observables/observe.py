@@ -22,13 +22,14 @@ from equipot.analysis.observables.result import CannotObserveError, Observable
 from equipot.analysis.observables.settings import Settings
 from equipot.analysis.observables.traces import traces, why_no_pressure
 from equipot.analysis.observables.trajectory import Trajectory
-from equipot.analysis.observables.vacf import vacf
+from equipot.analysis.observables.vacf import longest, vacf
 from equipot.analysis.observables.vdos import vdos
 from equipot.errors import UserError
 
 OF_TRAJECTORIES = ("rdf", "coordination", "angles", "msd", "vacf", "vdos", "traces")
 OF_CRYSTALS = ("eos", "elastic", "phonons")
 NAMES = OF_TRAJECTORIES + OF_CRYSTALS
+HAVE_SHAPE = ("rdf", "coordination", "angles", "vacf", "vdos")  # curves to be laid on one another; of the others, values are compared
 NEED_BONDS = ("coordination", "angles")
 Progress = Callable[[str], None]
 
@@ -84,7 +85,8 @@ def observe(
         )
         for name in (n for n in found if n in beside):
             more, other = compare(found[name], beside[name], settings.seed)
-            overlaps, differences = overlaps + more, differences + other
+            overlaps += [o for o in more if name in HAVE_SHAPE]
+            differences += other
     crystals = [n for n in names if n in OF_CRYSTALS]
     if crystals:
         more_found, more_missing = _of_crystal(trajectory, calculator, crystal, crystals, settings, progress)
@@ -113,10 +115,14 @@ def _names(only: Sequence[str], model: bool) -> list[str]:
 
 
 def _shared_range(settings: Settings, trajectory: Trajectory, reference: Trajectory | None) -> Settings:
-    """One range of distances for both."""
-    if settings.r_max is not None:
-        return settings
-    return replace(settings, r_max=min(default_reach(t) for t in (trajectory, reference) if t is not None))
+    """One range of distances for both, and of correlation times, which set a spectrum's resolution."""
+    both = [t for t in (trajectory, reference) if t is not None]
+    moving = [t for t in both if t.velocities is not None and t.interval is not None]
+    return replace(
+        settings,
+        r_max=settings.r_max or min(default_reach(t) for t in both),
+        vacf_length=settings.vacf_length or min((longest(t, settings) for t in moving), default=0.0) or None,
+    )
 
 
 def _of_trajectory(

@@ -40,12 +40,15 @@ def draw(observable: Observable, reference: Observable | None = None) -> bytes:
 
 def _together(axes: Any, observable: Observable, reference: Observable | None) -> None:
     many = len(observable.curves) > MANY or observable.ticks
+    alone = len(observable.curves) == 1
     for i, curve in enumerate(observable.curves):
         colour = COLOURS[0 if many else i % len(COLOURS)]
         there = reference.curve(curve.name) if reference is not None else None
         points = "o" if len(curve.x) <= 12 else "-"
-        _line(axes, curve, colour, "" if many else curve.name, points)
-        if there is not None:
+        _line(axes, curve, colour, "" if many else "trajectory" if alone else curve.name, points)
+        if there is not None and alone:
+            _line(axes, there, REFERENCE, "reference", "-", faint=True)
+        elif there is not None:
             _line(axes, there, colour, "" if many else f"{curve.name}, reference", "--")
     axes.set_xlabel(observable.x_label)
     axes.set_ylabel(observable.y_label)

@@ -30,18 +30,18 @@ def rdf(trajectory: Trajectory, settings: Settings) -> Observable:
     n_kinds = len(elements)
     amounts = np.bincount(kind, minlength=n_kinds).astype(float)
     own_images = reach > smallest_width(trajectory)
-    others = amounts[None, :] - (0.0 if own_images else np.eye(n_kinds))
+    others = np.tile(amounts, (n_kinds, 1)) - (0.0 if own_images else np.eye(n_kinds))
+    volumes = trajectory.volumes if trajectory.is_bulk else np.ones(len(trajectory))
     shells = 4.0 * np.pi / 3.0 * np.diff(edges**3) if trajectory.is_bulk else np.diff(edges)
     histograms, weights = [], []
     for frames in sampled_blocks(trajectory, settings.blocks, settings.samples):
         total = np.zeros((n_kinds, n_kinds, n_bins))
         for frame in frames:
             pairs = frame_pairs(trajectory, frame, reach)
-            slot = (kind[pairs.centre] * n_kinds + kind[pairs.neighbour]) * n_bins + np.minimum(
-                (pairs.distance / reach * n_bins).astype(int), n_bins - 1
-            )
+            column = np.minimum((pairs.distance / reach * n_bins).astype(int), n_bins - 1)
+            slot = (kind[pairs.centre] * n_kinds + kind[pairs.neighbour]) * n_bins + column
             counts = np.bincount(slot, minlength=n_kinds * n_kinds * n_bins).reshape(n_kinds, n_kinds, n_bins)
-            total += counts * (trajectory.volumes[frame] if trajectory.is_bulk else 1.0)
+            total += counts * volumes[frame]
         histograms.append(total / (len(frames) * shells))
         weights.append(len(frames))
     blocked = np.array(histograms)

@@ -57,18 +57,17 @@ def degrees_of_freedom(trajectory: Trajectory) -> int:
 def why_no_pressure(trajectory: Trajectory) -> str:
     """Why `traces` gives none; empty where it does."""
     if not trajectory.is_bulk:
-        return "no pressure without a cell that is periodic in all three directions"
+        return "it needs a cell that is periodic in all three directions"
     if trajectory.stresses is None:
-        return "no pressure: the frames hold no stress"
-    return "" if trajectory.velocities is not None else "no pressure: the frames hold no velocities for its ideal-gas part"
+        return "the frames hold no stress"
+    return "" if trajectory.velocities is not None else "the frames hold no velocities for its ideal-gas part"
 
 
 def _trace(name: str, title: str, unit: str, times: np.ndarray, label: str, series: np.ndarray, settings: Settings) -> Observable:
     slices = block_slices(len(series), settings.blocks)
     blocks = Blocked.of(np.array([series[part].mean() for part in slices]), np.array([part.stop - part.start for part in slices]))
-    spread = Value(f"spread of {title.lower()}", float(series.std()), np.nan, unit)
-    values = [Value.of(f"mean {title.lower()}", blocks, unit), spread]
-    return Observable(name, title, label, f"{title}, {unit}", [Curve(name, times, Blocked.of(series[None]))], values)
+    values = [Value.of(name, blocks, unit), Value(f"{name} std", float(series.std()), np.nan, unit)]
+    return Observable(name, title, label, f"{title}, {unit}", [Curve(name, times, Blocked.of(series[None]))], values, together=True)
 
 
 def _times(trajectory: Trajectory) -> tuple[np.ndarray, str]:

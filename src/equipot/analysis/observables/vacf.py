@@ -24,6 +24,11 @@ def vacf(trajectory: Trajectory, settings: Settings) -> Observable:
     return Observable("vacf", "Velocity autocorrelation", "time, ps", "C(t)/C(0)", curves, together=True)
 
 
+def longest(trajectory: Trajectory, settings: Settings) -> float:
+    """ps, the length of correlations where none is asked for."""
+    return min(LENGTH, len(trajectory) // settings.blocks // 2 * trajectory.interval * 1e-3)
+
+
 def correlations(trajectory: Trajectory, settings: Settings) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
     """Times (n_lags,) in ps, Σ m ⟨v(0) · v(t)⟩ by element and of all (n_blocks, n_lags) in amu Å²/fs², and the interval in ps."""
     if trajectory.velocities is None:
@@ -36,7 +41,7 @@ def correlations(trajectory: Trajectory, settings: Settings) -> tuple[np.ndarray
             f"{len(trajectory)} frames are too few for {settings.blocks} blocks of {SHORTEST_BLOCK} or more: give a longer trajectory or fewer --blocks"
         )
     interval = trajectory.interval * 1e-3
-    n_lags = min(length // 2, max(8, round((settings.vacf_length or LENGTH) / interval))) + 1
+    n_lags = min(length // 2, max(8, round((settings.vacf_length or longest(trajectory, settings)) / interval))) + 1
     mass = trajectory.masses
     velocity = trajectory.velocities - np.einsum("a,tai->ti", mass / mass.sum(), trajectory.velocities)[:, None]
     symbols, found = trajectory.symbols, {}

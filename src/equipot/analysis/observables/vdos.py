@@ -12,7 +12,7 @@ from equipot.analysis.observables.vacf import ALL, correlations
 PER_CM = 1e12 / (100.0 * units._c)  # of one THz: 33.356
 PADDING = 4
 FASTEST_WITH_HYDROGEN = 4000.0  # 1/cm, above stretching of O-H and H-F
-HIGHEST = 4500.0  # 1/cm shown
+SHOWN, MARGIN, LEAST = 0.999, 1.2, 200.0  # frequencies are given to where this part of the area is, and a margin beyond; 1/cm
 
 
 def vdos(trajectory: Trajectory, settings: Settings) -> Observable:
@@ -25,7 +25,7 @@ def vdos(trajectory: Trajectory, settings: Settings) -> Observable:
     size = PADDING * 2 * len(times)
     frequencies = np.fft.rfftfreq(size, interval) * PER_CM
     total = blocks[ALL] if ALL in blocks else next(iter(blocks.values()))
-    shown = frequencies <= HIGHEST
+    shown = frequencies <= _end(frequencies, spectrum(total.mean(axis=0)[None], window, size)[0])
     curves = []
     for name, values in blocks.items():
         share = float(values[:, 0].mean() / total[:, 0].mean())
@@ -45,6 +45,11 @@ def vdos(trajectory: Trajectory, settings: Settings) -> Observable:
     return Observable(
         "vdos", "Vibrational density of states", "wavenumber, 1/cm", "density of states, cm", curves, notes=notes, together=True
     )
+
+
+def _end(frequencies: np.ndarray, density: np.ndarray) -> float:
+    area = np.cumsum(np.maximum(density, 0.0))
+    return max(LEAST, MARGIN * float(frequencies[np.searchsorted(area, SHOWN * area[-1])]))
 
 
 def spectrum(correlation: np.ndarray, window: np.ndarray, size: int) -> np.ndarray:

@@ -40,7 +40,7 @@ def write(
     trajectory: Trajectory,
     reference: Trajectory | None,
     settings: Settings,
-    progress: Callable[[str], None],
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Writes the folder and returns what is in its JSON file; files of an earlier analysis there are removed first."""
     folder.mkdir(exist_ok=True)

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from equipot.analysis.report.collect import collect
 from equipot.analysis.report.compute import complete
-from equipot.analysis.report.content import Content, collect
+from equipot.analysis.report.content import Content
 from equipot.analysis.report.page import render
 
 __all__ = ["Content", "collect", "complete", "render", "write_report"]

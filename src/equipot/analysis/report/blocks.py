@@ -76,7 +76,44 @@ class Code:
     kind: str = "code"
 
 
-Block = Table | Facts | Figure | Note | Code
+@dataclass(frozen=True)
+class Scene:
+    """One structure of a 3D view: symbols, positions (n, 3) Å, the cell (rows) or nothing, and per atom what is drawn besides.
+
+    error: length of the force error, meV/Å; arrows: reference and predicted force (n, 3) each, eV/Å.
+    """
+
+    label: str
+    symbols: list[str]
+    positions: list[list[float]]
+    cell: list[list[float]] | None = None
+    error: list[float] | None = None
+    arrows: dict[str, list[list[float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Structures in 3D, one at a time: chosen from a list, or (`animated`) run through as a film."""
+
+    name: str  # unique in the page
+    title: str
+    scenes: list[Scene]
+    animated: bool = False
+    caption: str = ""
+    kind: str = "viewer"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A page beside this one; `href` is relative to the page."""
+
+    text: str
+    href: str
+    detail: str = ""
+    kind: str = "link"
+
+
+Block = Table | Facts | Figure | Note | Code | Viewer | Link
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,13 @@
 """The section on errors: tables, parity plots, distributions, the worst frames."""
 
-from typing import Any
-
 import numpy as np
 from ase.data import chemical_symbols
 
 from equipot.analysis.report.blocks import Block, Cell, Section, Table, number
 from equipot.analysis.report.content import Content, PredictedSet
 from equipot.analysis.report.plots import histogram, parity
-from equipot.data.frame import Frame
+from equipot.analysis.report.worst import worst
 
-N_WORST = 10
 QUANTITIES = (
     ("energy_per_atom", "energy", "meV/atom"),
     ("forces", "forces", "meV/Å"),
@@ -28,8 +25,7 @@ def errors(content: Content) -> Section | None:
     kinds = _kind_table(measures)
     blocks += [table for table in (elements, kinds) if table is not None]
     if content.sets:
-        blocks += _parity_plots(content) + _histograms(content.sets)
-        blocks.append(_worst(content.sets))
+        blocks += _set_plots(content) + _element_plots(content.sets) + worst(content.sets)
     return Section("errors", "Errors", blocks)
 
 
@@ -76,21 +72,42 @@ def _milli(value: float | None) -> Cell:
     return number(None if value is None else 1000.0 * value)
 
 
-def _parity_plots(content: Content) -> list[Block]:
-    energy = [(s.name, *_energies(content, s)) for s in content.sets if any(f.energy is not None for f in s.frames)]
-    forces = []
+def _set_plots(content: Content) -> list[Block]:
+    """Parity and spread of the errors, side by side: of energies and of force components, a colour for each set."""
+    energies, forces = [], []
     for s in content.sets:
+        if any(f.energy is not None for f in s.frames):
+            energies.append((s.name, *_energies(content, s)))
         reference, predicted, _ = _forces(s)
         if len(reference):
             forces.append((s.name, reference.ravel(), predicted.ravel()))
     thinned = [f"{len(s.frames)} of {s.n_all} structures of {s.name}" for s in content.sets if len(s.frames) < s.n_all]
     plots: list[Block] = []
-    if energy:
+    if energies:
         what = "E − Σ E0, eV per atom" if content.potential is not None else "eV per atom"
-        plots.append(parity("parity-energy", "Energies", energy, what, f"An even choice: {'; '.join(thinned)}." if thinned else ""))
+        plots.append(parity("parity-energy", "Energies", energies, what, f"An even choice: {'; '.join(thinned)}." if thinned else ""))
+        plots.append(histogram("errors-energy", "Energy errors by set", _differences(energies), "error, meV per atom"))
     if forces:
         plots.append(parity("parity-forces", "Force components", forces, "eV/Å", "The worst components and an even choice of the others."))
+        plots.append(histogram("errors-forces", "Force errors by set", _differences(forces), "error, meV/Å"))
     return plots
+
+
+def _element_plots(sets: list[PredictedSet]) -> list[Block]:
+    """The same of the force components of every set, a colour for each element."""
+    plots: list[Block] = []
+    for index, s in enumerate(sets):
+        reference, predicted, numbers = _forces(s)
+        if len(reference):
+            of = [(chemical_symbols[z], reference[numbers == z].ravel(), predicted[numbers == z].ravel()) for z in np.unique(numbers)]
+            plots.append(parity(f"parity-forces-{index}", f"Force components by element: {s.name}", of, "eV/Å"))
+            plots.append(histogram(f"errors-forces-{index}", f"Force errors by element: {s.name}", _differences(of), "error, meV/Å"))
+    return plots
+
+
+def _differences(series: list[tuple[str, np.ndarray, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """Predicted less reference, in thousandths."""
+    return [(name, 1000.0 * (predicted - reference)) for name, reference, predicted in series]
 
 
 def _energies(content: Content, s: PredictedSet) -> tuple[np.ndarray, np.ndarray]:
@@ -99,44 +116,6 @@ def _energies(content: Content, s: PredictedSet) -> tuple[np.ndarray, np.ndarray
     base = np.array([_reference(content, f.numbers) for f, _ in pairs])
     sizes = np.array([f.n_atoms for f, _ in pairs])
     return (np.array([f.energy for f, _ in pairs]) - base) / sizes, (np.array([p["energy"] for _, p in pairs]) - base) / sizes
-
-
-def _histograms(sets: list[PredictedSet]) -> list[Block]:
-    plots: list[Block] = []
-    energy = []
-    for s in sets:
-        pairs = [(f, p) for f, p in zip(s.frames, s.predictions, strict=True) if f.energy is not None]
-        if pairs:
-            energy.append((s.name, np.array([1000.0 * (p["energy"] - f.energy) / f.n_atoms for f, p in pairs])))
-    if energy:
-        plots.append(histogram("errors-energy", "Energy errors by set", energy, "error, meV per atom"))
-    for index, s in enumerate(sets):
-        reference, predicted, numbers = _forces(s)
-        if len(reference):
-            error = 1000.0 * (predicted - reference)
-            series = [(chemical_symbols[z], error[numbers == z].ravel()) for z in np.unique(numbers)]
-            plots.append(histogram(f"errors-forces-{index}", f"Force errors by element: {s.name}", series, "error, meV/Å"))
-    return plots
-
-
-def _worst(sets: list[PredictedSet]) -> Table:
-    rows = [
-        _frame_row(s.name, frame, 1000.0 * np.linalg.norm(prediction["forces"] - frame.forces, axis=1))
-        for s in sets
-        for frame, prediction in zip(s.frames, s.predictions, strict=True)
-        if frame.forces is not None
-    ]
-    rows.sort(key=lambda row: -row[3].sort)
-    columns = ["set", "frame", "worst atom", "off by (meV/Å)", "frame RMSE (meV/Å)"]
-    return Table(columns, rows[:N_WORST], "The frames with the worst forces, to be looked at.")
-
-
-def _frame_row(set_name: str, frame: Frame, error: np.ndarray) -> list[Any]:
-    """One frame by the lengths of its atoms' force errors (n,), meV/Å."""
-    atom = int(np.argmax(error))
-    where = f"atom {atom} ({chemical_symbols[frame.numbers[atom]]})"
-    rmse = float(np.sqrt((error**2).mean() / 3))
-    return [set_name, frame.source.rpartition("/")[2], where, number(float(error[atom])), number(rmse)]
 
 
 def _forces(s: PredictedSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,39 +2,53 @@
 
 import json
 import math
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from equipot import __version__
-from equipot.analysis.report import errors, training, trust
-from equipot.analysis.report.blocks import Block, Facts, Note, Section, Tile, significant
+from equipot.analysis.report import citation, data, dynamics, errors, training, trust
+from equipot.analysis.report.blocks import Block, Code, Facts, Note, Section, Tile, significant
 from equipot.analysis.report.content import Content
 
-TEMPLATE = Path(__file__).with_name("template.html")
-SECTIONS = (errors.errors, trust.checks, trust.dynamics, training.training, training.model, training.data, training.timing)
-PAPERS = {
-    "nequip": "S. Batzner et al., E(3)-equivariant graph neural networks for data-efficient and accurate interatomic potentials, Nat. Commun. 13, 2453 (2022)",
-    "mace": "I. Batatia et al., MACE: higher order equivariant message passing neural networks for fast and accurate force fields, NeurIPS 35 (2022)",
-}
-SPACE = "I. Batatia et al., The design space of E(3)-equivariant atom-centred interatomic potentials, Nat. Mach. Intell. 7, 56 (2025)"
+HERE = Path(__file__).parent
+TEMPLATE, ASSETS = HERE / "template.html", HERE / "assets"
+SECTIONS = (
+    *(errors.errors, trust.checks, dynamics.dynamics),
+    *(training.training, training.model, data.data, training.timing),
+)
 
 
 def render(content: Content) -> str:
-    """The page: everything inline, plotly.js once."""
+    """The page on a run, an evaluation or a simulation."""
+    sections = [section for make in SECTIONS if (section := make(content)) is not None] + [origin(content)]
+    return compose(content.title, subtitle(content), tiles(content), sections)
+
+
+def compose(title: str, subtitle: str, tiles: list[Tile], sections: list[Section]) -> str:
+    """The page: everything inline, plotly.js and the 3D viewer once and where they are needed."""
     from jinja2 import Environment, select_autoescape
     from plotly.offline import get_plotlyjs
 
-    sections = [section for make in SECTIONS if (section := make(content)) is not None] + [origin(content)]
     environment = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    figures = [b for s in sections for b in s.blocks if b.kind == "figure"]
+    blocks = [b for s in sections for b in s.blocks]
+    figures = {b.name: {"data": b.data, "layout": b.layout} for b in blocks if b.kind == "figure"}
+    views = {b.name: {"animated": b.animated, "scenes": [asdict(scene) for scene in b.scenes]} for b in blocks if b.kind == "viewer"}
     return template.render(
-        title=content.title,
-        subtitle=subtitle(content),
-        tiles=tiles(content),
+        title=title,
+        subtitle=subtitle,
+        tiles=tiles,
         sections=sections,
-        figures=_script_safe(json.dumps({f.name: {"data": f.data, "layout": f.layout} for f in figures}, allow_nan=False)),
-        plotly=get_plotlyjs() if figures else "",
+        css=_asset("page.css"),
+        figures=_json(figures),
+        views=_json(views) if views else "",
+        scripts=[
+            *([get_plotlyjs()] if figures else []),
+            _asset("page.js"),
+            *([_asset("vendor/3Dmol-min.js"), _asset("viewer.js")] if views else []),
+        ],
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
     )
@@ -86,10 +100,10 @@ def origin(content: Content) -> Section:
         "model trained": str(known.get("trained", "")),
         "made from": str(content.path),
     }
-    preset = content.potential.spec.preset if content.potential is not None else ""
-    papers = [PAPERS[p] for p in PAPERS if preset.startswith(p)] + [SPACE]
+    cited = citation.papers(content.potential.spec.preset if content.potential is not None else "")
     blocks: list[Block] = [Facts({k: v for k, v in facts.items() if v})]
-    blocks.append(Note("To cite: the program with its version, the data with theirs, and " + "; ".join(papers) + "."))
+    blocks.append(Note("To cite: the program with its version, the data with theirs, and " + "; ".join(p.words for p in cited) + "."))
+    blocks.append(Code("BibTeX", "\n\n".join([citation.program(__version__), *(p.bibtex for p in cited)])))
     blocks += [Note(words, "warn") for words in content.missing + hints(content)]
     return Section("origin", "Origin and citation", blocks)
 
@@ -107,6 +121,11 @@ def hints(content: Content) -> list[str]:
     return found
 
 
-def _script_safe(text: str) -> str:
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _json(data: Any) -> str:
     """JSON that can stand inside a script element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

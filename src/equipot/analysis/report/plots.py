@@ -68,6 +68,16 @@ def histogram(name: str, title: str, series: Sequence[tuple[str, np.ndarray]], x
     return figure
 
 
+def distribution(name: str, title: str, series: Sequence[tuple[str, np.ndarray]], x: str, caption: str = "") -> Figure:
+    """Distributions of quantities that are not negative, from their least to what holds 99.5 % of them."""
+    low = min(float(values.min()) for _, values in series)
+    high = max(float(np.quantile(values, 0.995)) for _, values in series)
+    n_bins = int(np.clip(2.5 * np.cbrt(min(len(values) for _, values in series)), FEWEST_BINS, MOST_BINS))
+    edges = np.linspace(low, max(high, low + 1e-9), n_bins + 1)
+    curves = [(label, edges[:-1] + np.diff(edges) / 2, 100.0 * np.histogram(values, edges)[0] / len(values)) for label, values in series]
+    return lines(name, title, curves, x, "% of all per bin", caption=caption, shape="hvh")
+
+
 def dimers(name: str, curves: dict[str, dict[str, Any]], caption: str = "") -> Figure:
     """E(r) of each pair of elements; a dot where the training data begin."""
     data = []

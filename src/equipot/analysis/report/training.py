@@ -1,4 +1,4 @@
-"""Sections on what the model is and how it was trained."""
+"""Sections on what the model is, how it was trained and what that cost."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from equipot.analysis.report.blocks import Block, Code, Facts, Figure, Note, Section, Table, number, significant
 from equipot.analysis.report.content import Content
 from equipot.analysis.report.plots import lines
-from equipot.spec import body_order, layer_features, smoothness
+from equipot.spec import body_order, correlation_order, layer_features, smoothness
 
 
 def model(content: Content) -> Section | None:
@@ -22,11 +22,11 @@ def model(content: Content) -> Section | None:
         "preset": spec.preset or "(own)",
         "elements": ", ".join(symbols),
         "cutoff": f"{spec.cutoff:g} Å; with {len(spec.layers)} layers an atom feels others up to {spec.cutoff * len(spec.layers):g} Å away",
-        "body order": "unbounded" if order is None else str(order),
+        "body order": "unbounded" if order is None else f"{order}: the energy is a sum over clusters of up to {order} atoms",
         "at the cutoff": {"jump": "jumps"}.get(smoothness(spec), f"smooth of class {smoothness(spec)}"),
         "isolated atom": "exactly E0" if spec.isolated_atom == "exact" else "free: its energy is not E0",
         "radial basis": f"{spec.radial_basis.n} {spec.radial_basis.kind} functions, {spec.radial_basis.envelope} envelope",
-        "parameters": f"{sum(p.numel() for p in potential.parameters()):,}",
+        "parameters": f"{sum(p.numel() for p in potential.parameters()):,} ({_counts(potential)})",
         "weights": str(content.header.get("dtype", "")),
     }
     energies = Table(
@@ -37,6 +37,16 @@ def model(content: Content) -> Section | None:
     return Section("model", "The model", [Facts(facts), _layers(content), energies])
 
 
+def _counts(potential: Any) -> str:
+    """Parameters of each part of the model that has any."""
+    counts: dict[str, int] = {}
+    for name, parameter in potential.named_parameters():
+        part, _, rest = name.partition(".")
+        numbered = f"layer {int(rest.split('.')[0]) + 1}" if part == "layers" else "readouts" if part == "readouts" else part
+        counts[numbered] = counts.get(numbered, 0) + parameter.numel()
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+
+
 def _energies(potential: Any) -> list[list[float]]:
     return [potential.e0.tolist(), potential.scale.tolist(), potential.shift.tolist()]
 
@@ -44,7 +54,8 @@ def _energies(potential: Any) -> list[list[float]]:
 def _layers(content: Content) -> Table:
     spec = content.potential.spec
     rows = []
-    for index, (layer, features) in enumerate(zip(spec.layers, layer_features(spec)[1:], strict=True), start=1):
+    parts = zip(spec.layers, layer_features(spec)[1:], correlation_order(spec), strict=True)
+    for index, (layer, features, order) in enumerate(parts, start=1):
         radial = layer.radial
         readout = "none" if layer.readout is None else "-".join(map(str, layer.readout.widths)) or "linear"
         rows.append([
@@ -53,36 +64,14 @@ def _layers(content: Content) -> Table:
             layer.l_max,
             f"{radial.kind} {'-'.join(map(str, radial.widths))}" + ("" if radial.elements == "none" else f", per {radial.elements}"),
             1 if layer.product is None else layer.product.correlation,
+            "unbounded" if order is None else order,
             layer.self_connection.replace("_", " "),
             layer.nonlinearity,
             readout,
         ])  # fmt: skip
-    return Table(["layer", "features", "l max", "radial weights", "correlation", "self-connection", "nonlinearity", "readout"], rows)
-
-
-def data(content: Content) -> Section | None:
-    """What it was trained on."""
-    known = content.provenance
-    statistics = known.get("statistics") or {}
-    if not statistics:
-        return None
-    facts = {
-        "trained on": f"{known.get('n_train', '?')} structures, {known.get('n_validation', 0)} held for validation",
-        "atoms": f"{statistics['n_atoms']:,} (" + ", ".join(f"{n:,} {s}" for s, n in statistics["atoms_by_element"].items()) + ")",
-        "labels": f"{statistics['n_energies']} energies, {statistics['n_forces']} forces, {statistics['n_stresses']} stresses",
-        "RMS force": f"{_say(statistics['rms_forces'])} eV/Å",
-        "energy less E0": f"{_say(statistics['mean_interaction'])} ± {_say(statistics['std_interaction'])} eV per atom",
-        "neighbours": f"{_say(statistics['mean_neighbours'])} within the cutoff, on average",
-        "E0 from": str((known.get("references") or {}).get("kind", "")),
-    }
-    blocks: list[Block] = [Facts({k: v for k, v in facts.items() if v})]
-    if statistics.get("min_distance"):
-        rows = [[pair, number(distance, 4)] for pair, distance in statistics["min_distance"].items()]
-        blocks.append(Table(["pair", "closest (Å)"], rows, "Below these distances the model has seen nothing."))
-    if known.get("data"):
-        blocks.append(Table(["file", "sha256"], [[name, digest[:16]] for name, digest in known["data"].items()]))
-    blocks += [Note(warning, "warn") for warning in content.warnings]
-    return Section("data", "The data", blocks)
+    columns = ["layer", "features", "l max", "radial weights", "factors", "correlation order", "self-connection", "nonlinearity", "readout"]
+    caption = "Factors: A functions multiplied in this layer. Correlation order: neighbours that act together in the features behind it."
+    return Table(columns, rows, caption)
 
 
 def training(content: Content) -> Section | None:
@@ -149,7 +138,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _say(value: float | None) -> str:
-    return "unknown" if value is None else significant(value)

@@ -1,11 +1,11 @@
-"""Sections on whether to trust the model: physics checks and dynamics."""
+"""The section on physics checks."""
 
 from typing import Any
 
 import numpy as np
 
 from equipot.analysis.report.blocks import Block, Cell, Note, Section, Table, number
-from equipot.analysis.report.content import Content, Simulation
+from equipot.analysis.report.content import Content
 from equipot.analysis.report.plots import dimers, lines
 
 VERDICTS = {(True, "law"): ("holds", "good"), (True, "behaviour"): ("fine", "good"), (False, "law"): ("broken", "bad")}
@@ -41,39 +41,3 @@ def _row(result: dict[str, Any]) -> list[Any]:
         Cell(limit.text, limit.sort, detail=result["unit"]),
         result["message"],
     ]
-
-
-def dynamics(content: Content) -> Section | None:
-    """Temperature and energy of every simulation in the folder."""
-    if not content.simulations:
-        return None
-    blocks: list[Block] = [_simulation_table(content.simulations)]
-    for index, run in enumerate(content.simulations):
-        log, time = run.log, run.log["time_ps"]
-        blocks.append(
-            lines(f"md-{index}-temperature", f"{run.name}: temperature", [("temperature", time, log["temperature_K"])], "time, ps", "K")
-        )
-        energy = log["total_eV_per_atom"]
-        if np.isfinite(log.get("drift_meV_per_atom", np.array([np.nan]))).any():
-            series, axis = [("drift", time, log["drift_meV_per_atom"])], "drift, meV per atom"
-        else:
-            series, axis = [("total energy", time, 1000.0 * (energy - energy[0]))], "E − E(0), meV per atom"
-        blocks.append(lines(f"md-{index}-energy", f"{run.name}: energy", series, "time, ps", axis))
-        if np.isfinite(log.get("pressure_GPa", np.array([np.nan]))).any():
-            blocks.append(
-                lines(f"md-{index}-pressure", f"{run.name}: pressure", [("pressure", time, log["pressure_GPa"])], "time, ps", "GPa")
-            )
-    return Section("dynamics", "Molecular dynamics", blocks)
-
-
-def _simulation_table(simulations: list[Simulation]) -> Table:
-    rows = []
-    for run in simulations:
-        time, temperature = run.log["time_ps"], run.log["temperature_K"]
-        half = temperature[len(temperature) // 2 :]
-        rows.append([run.name, number(float(time[-1])), number(float(half.mean()), 4), number(float(half.std())), number(run.drift, 2)])
-    columns = ["run", "length (ps)", "mean T (K)", "spread of T (K)", "drift (meV/atom)"]
-    caption = (
-        "Temperature over the second half of each run. Drift: the conserved energy's mean over the second half less that over the first; "
-    )
-    return Table(columns, rows, caption + "a Langevin run conserves none.")

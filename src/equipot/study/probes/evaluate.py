@@ -53,7 +53,8 @@ class Curve:
 
 
 def evaluate_probe(spec: ProbeSpec, model_path: str | File, out_folder: str | File) -> dict[str, tuple[float, str]]:
-    """Measures by name, with units, of the model's curves; the curves go to `probe-NAME.csv` in the folder.
+    """Measures by name, with units, of the model's curves; the curves go to `probe-NAME.csv` in the folder, NAME being the
+    probe's or, without one, the folder's.
 
     energy_*, forces_*: errors against the labels, where there are any; shape_rmse: of the energy less its mean error per curve; range_error:
     of the highest less the lowest energy; spurious_minima, missed_minima, roughness, curvature_rmse, wrong_force_sign: see `measures`, summed
@@ -62,7 +63,8 @@ def evaluate_probe(spec: ProbeSpec, model_path: str | File, out_folder: str | Fi
     """
     potential = load_model(model_path)
     curves = predict_curves(load_paths(spec, potential), potential)
-    write_curves(curves, File(out_folder) / f"probe-{spec.name or 'unnamed'}.csv")
+    folder = File(out_folder)
+    write_curves(curves, folder / f"probe-{spec.name or folder.resolve().name}.csv")
     return {name: (value, UNITS[name]) for name, value in measure(curves).items()}
 
 

@@ -179,7 +179,7 @@ class ProbeSpec(Section):
     """Frames with their labels from `frames`, or frames of `generate`, and the coordinate along which they are looked at."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
-    """set from the key of the study"""
+    """of the file of its curves; none given: that of the folder it is written to"""
     frames: Files | None = None
     """a file or files of frames, `file@0:50` for a part"""
     generate: GenerateSpec | None = None

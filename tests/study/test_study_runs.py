@@ -1,0 +1,229 @@
+"""Whole studies of tiny models: results, failures, resuming, extending."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas
+import pytest
+import torch
+from tiny_studies import tiny_study, write_study
+
+from equipot.errors import UserError
+from equipot.model import load_model
+from equipot.study.executor_local import Slot, slots
+from equipot.study.plan import read_plan, run_config, run_folder
+from equipot.study.results import COLUMNS, gather
+from equipot.study.run import load, run_only, run_study
+from equipot.study.spec import ExecutorSpec
+from equipot.study.state import locked, read_status, state
+from equipot.train.callbacks import Interrupted
+from equipot.train.run import train
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def do_all(path):
+    """The study, run after run in this process."""
+    for run in load(path)[1].runs:
+        run_only(path, run.name)
+    return run_study(path, resume=True)
+
+
+def test_a_study_and_its_results(tmp_path):
+    """Two variants and one that cannot run: its reason is kept, the others are done."""
+    variants = {"flat": {"model.l_max": 0}, "far": {"model.cutoff": 0.5}, "full": {}}
+    path = write_study(tmp_path, variants=variants, seeds=[0, 1], sizes=[4])
+    for name in ("flat-n4-s0", "far-n4-s0", "full-n4-s0"):
+        found = run_only(path, name)
+        assert found == ("failed" if name.startswith("far") else "done")
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="holds a study already: do what is missing or failed by --resume"):
+        run_study(path)
+    path = write_study(tmp_path, variants=variants, seeds=[0], sizes=[4])  # the seed that was not run is not asked for any more
+    outcome = run_study(path, resume=True)  # tries the one that failed again, in a process of its own
+    assert (outcome.n_runs, outcome.n_done) == (3, 2)
+    assert list(outcome.failed) == ["far-n4-s0"] and "enlarge it" in outcome.failed["far-n4-s0"]
+    assert read_status(out / "runs" / "far-n4-s0")["attempts"] == 2
+    assert read_status(out / "runs" / "flat-n4-s0")["attempts"] == 1
+
+    table = pandas.read_parquet(out / "results.parquet")
+    assert list(table.columns) == list(COLUMNS)
+    failed = table[table.status == "failed"]
+    assert failed.run.tolist() == ["far-n4-s0"] and "enlarge it" in failed.reason.iloc[0] and failed.value.isna().all()
+    done = table[(table.run == "full-n4-s0") & (table.status == "done")].set_index(["set", "measure"])
+    evaluation = json.loads((out / "runs" / "full-n4-s0" / "evaluation.json").read_text())
+    for name, domain in (("cold", "in-domain"), ("hot", "out-of-domain")):
+        assert done.value[name, "forces_rmse"] == evaluation[name]["forces_rmse"]
+        assert done.unit[name, "forces_rmse"] == "eV/Å" and done.domain[name, "energy_mae"] == domain
+    assert done.value["cost", "updates"] == 6
+    assert done.value["cost", "parameters"] > table[(table.run == "flat-n4-s0") & (table.measure == "parameters")].value.iloc[0] > 0
+    assert done.value["cost", "inference_us_per_atom"] > 0 and done.value["cost", "train_seconds"] > 0
+    assert done.value["cost", "converged"] == 0.0
+    assert not (table.measure.str.startswith("stress")).any()
+
+
+def test_more_seeds_and_sets_join_in(tmp_path):
+    path = write_study(tmp_path, variants={"full": {}})
+    do_all(path)
+    folder = tmp_path / "out" / "runs" / "full-n4-s0"
+    before = (folder / "best.equipot").stat().st_mtime_ns
+    first = pandas.read_parquet(tmp_path / "out" / "results.parquet")
+    sets = {"cold": str(tmp_path / "cold.xyz"), "train": {"file": str(tmp_path / "train.xyz"), "labels": ["energy"]}}
+    path = write_study(tmp_path, variants={"full": {}}, seeds=[0, 1], evaluate=sets)
+    _, plan = load(path)
+    assert [state(tmp_path / "out", plan, run) for run in plan.runs] == ["interrupted", "missing"]
+    outcome = do_all(path)
+    assert outcome.n_done == 2
+    table = pandas.read_parquet(tmp_path / "out" / "results.parquet")
+    assert (folder / "best.equipot").stat().st_mtime_ns == before  # evaluated only, not trained again
+    assert set(table[table.seed == 0]["set"]) == set(table[table.seed == 1]["set"]) == {"cold", "train", "cost"}
+    assert not table[table["set"] == "train"].measure.str.startswith("forces").any()
+    old, new = (t[(t.seed == 0) & (t["set"] == "cold")].value.tolist() for t in (first, table))
+    assert old == new
+
+
+def test_a_run_of_a_study_is_the_run_of_train(tmp_path):
+    path = write_study(tmp_path, variants={"full": {}})
+    do_all(path)
+    config = run_config(tmp_path / "out", read_plan(tmp_path / "out"), load(path)[1].runs[0])
+    alone = config.model_copy(update={"out": str(tmp_path / "alone")})
+    train(alone)
+    ours, theirs = (
+        dict(load_model(folder / "best.equipot").state_dict()) for folder in (tmp_path / "out/runs/full-n4-s0", tmp_path / "alone")
+    )
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_what_is_stopped_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    path = write_study(tmp_path, variants={"full": {}})
+    seen = []
+
+    def stop_once(config, resume, overwrite):
+        seen.append(resume)
+        if len(seen) == 1:
+            half = config.model_copy(update={"train": config.train.model_copy(update={"max_updates": 4})})
+            train(half, resume=resume, overwrite=overwrite)
+            raise Interrupted
+        return train(config, resume=resume, overwrite=overwrite)
+
+    monkeypatch.setattr("equipot.train.run.train", stop_once)
+    assert run_only(path, "0") == "interrupted"
+    assert run_only(path, "0") == "done"
+    assert seen == [False, True]
+    assert run_only(path, "0") == "done" and len(seen) == 2
+    table = run_study(path, resume=True)
+    assert table.n_done == 1
+
+
+def test_a_run_is_for_one_process_at_a_time(tmp_path):
+    path = write_study(tmp_path, variants={"full": {}})
+    _, plan = load(path)
+    with (
+        locked(run_folder(tmp_path / "out", plan.runs[0])),
+        pytest.raises(UserError, match="another process is at this run"),
+    ):
+        run_only(path, "0")
+
+
+def test_a_probe_that_fails_does_not_undo_the_run(tmp_path, monkeypatch):
+    """Probes are parsed and evaluated by equipot.study.probes; what they measure or why they failed is in the results."""
+    probes = pytest.importorskip("equipot.study.probes")
+    spec = type("Spec", (), {"model_validate": staticmethod(lambda given: given)})
+    calls = []
+
+    def evaluate(given, model, folder):
+        calls.append(given["kind"])
+        assert model.is_file() and folder.is_dir()
+        if given["kind"] == "bad":
+            raise ValueError("no such atom")
+        return {"roughness": (0.5, "eV/Å²")}
+
+    monkeypatch.setattr(probes, "ProbeSpec", spec, raising=False)
+    monkeypatch.setattr(probes, "evaluate_probe", evaluate, raising=False)
+    path = write_study(tmp_path, variants={"full": {}}, probes={"good": {"kind": "good"}, "bad": {"kind": "bad"}})
+    run_only(path, "0")
+    table = gather(tmp_path / "out").set_index(["set", "measure"])
+    assert table.value["probe:good", "roughness"] == 0.5 and table.unit["probe:good", "roughness"] == "eV/Å²"
+    assert table.reason["probe:bad", ""] == "ValueError: no such atom" and table.status["probe:bad", ""] == "failed"
+    assert ("cold", "energy_mae") in table.index
+    run_only(path, "0")
+    assert calls == ["good", "bad", "bad"]  # what is there is not done again
+
+
+@pytest.mark.parametrize(
+    ("options", "n", "gpus", "memory", "expected"),
+    [
+        ({}, 9, None, 99.0, [((c,), None) for c in range(4)]),
+        ({"threads": 2}, 9, None, 99.0, [((0, 1), None), ((2, 3), None)]),
+        ({}, 3, None, 99.0, [((c,), None) for c in range(3)]),
+        ({}, 9, None, 3.2, [((0,), None), ((1,), None)]),
+        ({"memory": 0.5}, 9, None, 0.1, [((0,), None)]),
+        ({"workers": 3, "threads": 3}, 9, None, 99.0, [((0, 1, 2), None), ((3, 0, 1), None), ((2, 3, 0), None)]),
+        ({}, 9, ["2", "5"], 99.0, [((0,), "2"), ((1,), "5")]),
+        ({"gpus": 0.5}, 9, ["0", "1"], 99.0, [((0,), "0"), ((1,), "0"), ((2,), "1"), ((3,), "1")]),
+    ],
+)
+def test_as_many_at_a_time_as_fit(options, n, gpus, memory, expected):
+    found = slots(ExecutorSpec(**options), n, gpus, lambda: [0, 1, 2, 3], lambda: memory)
+    assert found == [Slot(*e) for e in expected]
+
+
+def wait_for(condition, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def test_killed_runs_and_ctrl_c(tmp_path):
+    """Of two processes one is killed and one stopped with the study by Ctrl-C; both go on from their checkpoints and end."""
+    base = tiny_study(tmp_path)["base"]
+    base["train"]["checkpoint_seconds"] = 0.1
+    path = write_study(tmp_path, base=base, budget={"max_updates": 800, "validations": 100}, executor={"kind": "local", "workers": 2})
+    folders = [tmp_path / "out" / "runs" / f"{name}-n4-s0" for name in ("flat", "full")]
+    study = subprocess.Popen(
+        [sys.executable, "-m", "equipot", "study", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: (folders[0] / "last.ckpt").is_file())
+        pid = read_status(folders[0])["pid"]
+        assert len(os.sched_getaffinity(pid)) == 1  # pinned to a core of its own
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: (folders[1] / "last.ckpt").is_file() and read_status(folders[0])["status"] == "failed")
+        study.send_signal(signal.SIGINT)
+        _, said = study.communicate(timeout=120)
+    finally:
+        study.kill()
+    assert study.returncode == 130 and "go on with: equipot study" in said
+    assert read_status(folders[0])["reason"] == "killed by SIGKILL: out of memory?"
+    assert read_status(folders[1])["status"] == "interrupted"
+    assert all(0 < last_update(f) < 800 for f in folders)
+    done = do_all(path)
+    assert done.n_done == 2 and not done.failed
+    for folder in folders:
+        assert last_update(folder) == 800
+        assert epochs(folder) == sorted(set(epochs(folder)))  # one row per epoch: it went on where it was
+        assert read_status(folder)["attempts"] == 2
+
+
+def epochs(folder):
+    return [int(line.split(",")[0]) for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
+
+
+def last_update(folder):
+    return int((folder / "metrics.csv").read_text().splitlines()[-1].split(",")[1])
+
+
+def test_workers_end_with_their_study():
+    """A worker whose study is gone stops as if it had been asked to."""
+    code = "import sys, time, threading as t; from equipot.study.run_one import _watch as w; t.Thread(target=w, args=(1,)).start(); time.sleep(60)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGTERM  # its parent is not process 1
