@@ -86,6 +86,39 @@ def test_edges_beyond_the_cutoff_do_no_harm():
     assert np.array_equal(exact.forces, wide.forces) and np.array_equal(exact.energies, wide.energies)
 
 
+@every
+def test_the_order_of_atoms_does_not_matter(name):
+    """Nor the image an atom is given in: the engine computes them in an order of its own, and gives back each its own."""
+    positions, species, cell = large()
+    model, rng = MODELS[name], np.random.default_rng(5)
+    expected = compute(model, graph_of(positions, species, cell, PERIODIC))
+    for order in (np.arange(len(species))[::-1], rng.permutation(len(species)), rng.permutation(len(species))):
+        moved = positions[order] + rng.integers(-2, 3, size=(len(order), 3)) @ cell
+        found = compute(model, graph_of(moved, np.asarray(species)[order], cell, PERIODIC))
+        assert found.energies == pytest.approx(expected.energies[order], abs=1e-10)
+        assert found.forces == pytest.approx(expected.forces[order], abs=1e-10)
+        assert found.virials == pytest.approx(expected.virials[order], abs=1e-9)
+        assert found.virial == pytest.approx(expected.virial, abs=1e-8)
+
+
+def test_the_order_of_a_cluster_without_a_cell_does_not_matter():
+    positions, species, _ = large()
+    order = np.random.default_rng(6).permutation(len(species))
+    expected = compute(MODELS["botnet"], graph_of(positions, species))
+    found = compute(MODELS["botnet"], graph_of(positions[order] + [100.0, -50.0, 3.0], np.asarray(species)[order]))
+    assert found.forces == pytest.approx(expected.forces[order], abs=1e-10)
+
+
+def test_memory_is_counted_and_kept():
+    model = native(POTENTIALS["nequip both parities"])
+    assert model.n_bytes < 1_000_000
+    compute(model, graph_of(*large(), PERIODIC))
+    held = model.n_bytes
+    assert held > 96 * 1000
+    compute(model, graph_of(np.zeros((1, 3)), [1]))
+    assert model.n_bytes == held
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every
 def test_results_do_not_depend_on_the_number_of_threads(name, dtype):

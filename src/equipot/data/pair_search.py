@@ -109,6 +109,7 @@ class EdgeList:
         state = State(positions, cell, pbc)
         self.n_updates += 1
         if self._built is None or not still_valid(self._built, state, self.cutoff, self.skin):
+            self._built = self._edges = None  # the old list makes room for the search, which needs several times as much
             self._edges = _by_centre(search(state, self.cutoff + self.skin, self.n_threads), len(state.positions))
             self._built = state
             self.n_builds += 1

@@ -26,6 +26,7 @@ _FUNCTIONS = {
     "eq_n_layers": (c_int, [c_void_p]),
     "eq_row_length": (c_int64, [c_void_p, c_int]),
     "eq_header": (c_char_p, [c_void_p]),
+    "eq_bytes": (c_int64, [c_void_p]),
     "eq_compute": (c_int, [c_void_p, c_int64] + [c_void_p] * 11),
     "eq_begin": (c_int, [c_void_p, c_int64, c_int64] + [c_void_p] * 4),
     "eq_forward_layer": (c_int, [c_void_p, c_int]),

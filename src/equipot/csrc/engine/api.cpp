@@ -141,6 +141,9 @@ int64_t eq_row_length(const eq_engine* e, int t) {
 const char* eq_header(const eq_engine* e) {
   return e ? e->with([](const auto& engine) { return engine.model.header.c_str(); }) : "";
 }
+int64_t eq_bytes(const eq_engine* e) {
+  return e ? e->with([](const auto& engine) { return engine.bytes(); }) : 0;
+}
 
 int eq_compute(eq_engine* e, int64_t n_atoms, const int32_t* types, const double* positions, const double* cell, const int64_t* edge_start,
                const int32_t* sender, const int32_t* shift, double* energy, double* energies, double* forces, double* virial, double* virials) {
@@ -179,7 +182,10 @@ int eq_forward_layer(eq_engine* e, int t) {
 
 void* eq_rows(eq_engine* e, int t) {
   if (!e) return nullptr;
-  return e->with([&](auto& engine) -> void* { return t < 1 || t >= engine.n_layers() || engine.n_forward < t ? nullptr : engine.rows(t); });
+  return e->with([&](auto& engine) -> void* {
+    const bool there = engine.n_forward >= t && (engine.n_backward < 0 || engine.n_backward > t);  // else not yet, or gradients already
+    return t >= 1 && t < engine.n_layers() && there ? engine.rows(t) : nullptr;
+  });
 }
 
 int eq_energies(eq_engine* e, double* energy, double* energies) {
@@ -201,7 +207,7 @@ int eq_backward_layer(eq_engine* e, int t) {
 
 void* eq_row_gradients(eq_engine* e, int t) {
   if (!e) return nullptr;
-  return e->with([&](auto& engine) -> void* { return t < 1 || t >= engine.n_layers() || engine.n_backward != t ? nullptr : engine.row_gradients(); });
+  return e->with([&](auto& engine) -> void* { return t < 1 || t >= engine.n_layers() || engine.n_backward != t ? nullptr : engine.row_gradients(t); });
 }
 
 int eq_forces(eq_engine* e, double* forces, double* virial, double* virials) {

@@ -5,7 +5,13 @@
 #include <cstdlib>
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace eq {
+
+constexpr std::size_t large_page = std::size_t{1} << 21;
 
 template <class T>
 class Buffer {
@@ -23,10 +29,16 @@ class Buffer {
     data_ = nullptr, capacity_ = 0;
     const int64_t room = n + n / 8 + 16;
     void* p = nullptr;
-    if (posix_memalign(&p, 64, static_cast<size_t>(room) * sizeof(T)) != 0) throw std::bad_alloc();
+    const size_t size = static_cast<size_t>(room) * sizeof(T);
+    const bool large = size >= 4 * large_page;
+    if (posix_memalign(&p, large ? large_page : 64, size) != 0) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    if (large) madvise(p, size, MADV_HUGEPAGE);  // rows are read all over it: with small pages most of the time would go into finding them
+#endif
     data_ = static_cast<T*>(p), capacity_ = room;
     return data_;
   }
+  int64_t bytes() const { return capacity_ * static_cast<int64_t>(sizeof(T)); }
   T* data() { return data_; }
   const T* data() const { return data_; }
   T& operator[](int64_t i) { return data_[i]; }

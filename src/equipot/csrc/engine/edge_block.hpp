@@ -1,6 +1,8 @@
 // A block of edges that share one atom, prepared for the path kernels: harmonics, places in the tables, rows of the other atoms.
 #pragma once
 
+#include <cmath>
+
 #include "kernels.hpp"
 #include "simd.hpp"
 
@@ -33,6 +35,8 @@ struct EdgeBlock {
   int64_t n_functions;
   const T *near, *far[block_edges], *knot[block_edges];
   T* out;
+  alignas(64) double r[block_edges], per_r[block_edges];
+  alignas(64) T place[block_edges], width[block_edges], per_width[block_edges];  // of r in its interval: 0 at the first knot, 1 at the second
   alignas(64) T c[6][block_edges], dc[6][block_edges];
   alignas(64) T y[max_y][block_edges];
   alignas(64) T m[max_d * max_d][block_edges];
@@ -109,27 +113,52 @@ EQUIPOT_INLINE int64_t find_interval(const eq::Table& table, const double* knots
   return i;
 }
 
-// Places in the tables and weights of the six numbers of an interval: f, f', f'' of its first knot, then of its second.
+// Lengths and directions of the edges from their vectors; behind the last: none.
 template <class T>
-EQUIPOT_INLINE void set_radial(EdgeBlock<T>& block, int e, const Convolution<T>& layer, int centre, int neighbour, double r) {
+EQUIPOT_KERNEL void set_directions(EdgeBlock<T>& block, const double* vectors) {
+  alignas(64) double v[3][block_edges];
+  for (int e = 0; e < block_edges; ++e)
+    for (int a = 0; a < 3; ++a) v[a][e] = e < block.size ? vectors[3 * e + a] : 0;
+  for (int e = 0; e < block_edges; ++e) {
+    block.r[e] = std::sqrt(v[0][e] * v[0][e] + v[1][e] * v[1][e] + v[2][e] * v[2][e]);
+    block.per_r[e] = block.r[e] > 0 ? 1 / block.r[e] : 0;
+    block.harmonics.x[e] = static_cast<T>(v[0][e] * block.per_r[e]);
+    block.harmonics.y[e] = static_cast<T>(v[1][e] * block.per_r[e]);
+    block.harmonics.z[e] = static_cast<T>(v[2][e] * block.per_r[e]);
+  }
+}
+
+template <class T>
+EQUIPOT_INLINE void find_place(EdgeBlock<T>& block, int e, const Convolution<T>& layer, int centre, int neighbour) {
   const eq::Table& table = layer.tables[layer.table_of[centre * layer.n_elements + neighbour]];
-  const int64_t i = find_interval(table, layer.knots, r);
+  const int64_t i = find_interval(table, layer.knots, block.r[e]);
   const double h = layer.knots[i + 1] - layer.knots[i], per_h = 1 / h;
-  const double s = (r - layer.knots[i]) * per_h, q = 1 - s, s2 = s * s, q2 = q * q, s3 = s2 * s, q3 = q2 * q;
   block.knot[e] = layer.table + i * 3 * layer.n_functions;
-  block.c[0][e] = static_cast<T>(q3 * (1 + 3 * s + 6 * s2));
-  block.c[1][e] = static_cast<T>(h * s * q3 * (1 + 3 * s));
-  block.c[2][e] = static_cast<T>(0.5 * h * h * s2 * q3);
-  block.c[3][e] = static_cast<T>(s3 * (1 + 3 * q + 6 * q2));
-  block.c[4][e] = static_cast<T>(-h * q * s3 * (1 + 3 * q));
-  block.c[5][e] = static_cast<T>(0.5 * h * h * q2 * s3);
-  const double rise = 30 * s2 * q2 * per_h;
-  block.dc[0][e] = static_cast<T>(-rise);
-  block.dc[1][e] = static_cast<T>(q2 * (1 + 2 * s - 15 * s2));
-  block.dc[2][e] = static_cast<T>(h * 0.5 * s * q2 * (2 - 5 * s));
-  block.dc[3][e] = static_cast<T>(rise);
-  block.dc[4][e] = static_cast<T>(s2 * (1 + 2 * q - 15 * q2));
-  block.dc[5][e] = static_cast<T>(-h * 0.5 * q * s2 * (2 - 5 * q));
+  block.place[e] = static_cast<T>((block.r[e] - layer.knots[i]) * per_h);
+  block.width[e] = static_cast<T>(h), block.per_width[e] = static_cast<T>(per_h);
+}
+
+// Weights of the six numbers of an interval: f, f', f'' of its first knot, then of its second; and those of the slope.
+template <class T, bool SLOPE>
+EQUIPOT_KERNEL void set_weights(EdgeBlock<T>& block) {
+  for (int e = block.size; e < block_edges; ++e) block.place[e] = block.width[e] = block.per_width[e] = 0;
+  for (int e = 0; e < block_edges; ++e) {
+    const T s = block.place[e], h = block.width[e], q = 1 - s, s2 = s * s, q2 = q * q, s3 = s2 * s, q3 = q2 * q;
+    block.c[0][e] = q3 * (1 + 3 * s + 6 * s2);
+    block.c[1][e] = h * s * q3 * (1 + 3 * s);
+    block.c[2][e] = T(0.5) * h * h * s2 * q3;
+    block.c[3][e] = s3 * (1 + 3 * q + 6 * q2);
+    block.c[4][e] = -h * q * s3 * (1 + 3 * q);
+    block.c[5][e] = T(0.5) * h * h * q2 * s3;
+    if (!SLOPE) continue;
+    const T rise = 30 * s2 * q2 * block.per_width[e];
+    block.dc[0][e] = -rise;
+    block.dc[1][e] = q2 * (1 + 2 * s - 15 * s2);
+    block.dc[2][e] = h * T(0.5) * s * q2 * (2 - 5 * s);
+    block.dc[3][e] = rise;
+    block.dc[4][e] = s2 * (1 + 2 * q - 15 * q2);
+    block.dc[5][e] = -h * T(0.5) * q * s2 * (2 - 5 * q);
+  }
 }
 
 template <class T>

@@ -255,7 +255,7 @@ void Engine<T>::energies(double* energy, double* energies) const {
     const int z = types_[i];
     const double value = model.e0[z] + model.scale[z] * (learned_[i] - bare_[z]) + model.shift[z] + pair_[i];
     sum += value;
-    if (energies) energies[i] = value;
+    if (energies) energies[order_.given(i)] = value;
   }
   if (energy) *energy = sum;
 }
@@ -266,15 +266,21 @@ void Engine<T>::backward(int t) {
   const int64_t n_atoms = n_local_ + n_ghost_;
   ga_.reserve(n_local_ * layer.a_dim);
   if (layer.has_density) g_density_.reserve(n_local_);
-  if (t > 0) g_self_[t % 2].reserve(n_local_ * layer.h_dim);
+  if (t > 0 && !self_in_features(t)) g_self_[t % 2].reserve(n_local_ * layer.h_dim);
   for_blocks(n_local_, &Engine::backward_block, t);
-  T* gh = t > 0 ? g_sent_.reserve(n_atoms * layer.row_dim) : nullptr;
   const Edges<T> list = edges();
-  pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int) {
+  pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int thread) {
     kernels<T>().convolve_back(layer.convolution, list, sent_[t].data(), t == 0, ga_.data(), layer.has_density ? g_density_.data() : nullptr,
-                               b * senders_per_task, std::min(n_atoms, (b + 1) * senders_per_task), gh);
+                               b * senders_per_task, std::min(n_atoms, (b + 1) * senders_per_task), scratch_[thread].x.reserve(layer.row_dim),
+                               t > 0 ? sent_[t].data() : nullptr);
   });
   n_backward = t;
+}
+
+// The gradients of the features in front of layer t that do not come over edges. They take the place of these features unless a readout needs them yet.
+template <class T>
+T* Engine<T>::self_gradients(int t) {
+  return self_in_features(t) ? features_[t - 1].data() : g_self_[t % 2].data();
 }
 
 template <class T>
@@ -287,7 +293,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
   clear(gh, n * dim);
   if (t + 1 < n_layers()) {
     const auto& next = model.layers[t + 1];
-    T* sent = g_sent_.data() + first * next.row_dim;
+    T* sent = sent_[t + 1].data() + first * next.row_dim;
     for (int64_t i = 0; i < n; ++i)
       for (int64_t k = 0; k < next.row_dim; ++k) sent[i * next.row_dim + k] *= next.scale[types[i]];
     if (next.has_up)
@@ -295,7 +301,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
     else
       std::copy(sent, sent + n * dim, gh);
     if (next.has_self || next.has_skip) {
-      const T* self = g_self_[(t + 1) % 2].data() + first * dim;
+      const T* self = self_gradients(t + 1) + first * dim;
       for (int64_t k = 0; k < n * dim; ++k) gh[k] += self[k];
     }
   }
@@ -308,7 +314,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
     close_gate(layer.gate, n, before_gate_[t].data() + first * layer.u_dim, gu, layer.u_dim, gh, dim);
   }
   if (t > 0 && (layer.has_self || layer.has_skip)) {
-    T* self = g_self_[t % 2].data() + first * layer.h_dim;
+    T* self = self_gradients(t) + first * layer.h_dim;
     if (layer.has_self) apply(layer.self, true, n, types, gu, self, false, s);
     if (layer.has_skip) apply(layer.skip, true, n, types, gh, self, layer.has_self, s);
   }
@@ -336,27 +342,39 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
 template <class T>
 void Engine<T>::forces(double* forces, double* virial, double* virials) {
   const int64_t n_atoms = n_local_ + n_ghost_;
-  if (forces)
-    for (int64_t i = 0; i < n_atoms; ++i)
-      for (int a = 0; a < 3; ++a) {
-        double sum = 0;
-        if (i < n_local_)
-          for (int64_t e = start_[i]; e < start_[i + 1]; ++e) sum += pull_[3 * e + a];
-        for (int64_t k = sender_start_[i]; k < sender_start_[i + 1]; ++k) sum -= pull_[3 * static_cast<int64_t>(by_sender_[k]) + a];
-        forces[3 * i + a] = sum;
+  if (forces) {
+    std::fill_n(forces, 3 * n_atoms, 0.0);
+    for (int64_t j = 0; j < n_atoms; ++j) {
+      double* own = forces + 3 * order_.given(j);
+      for (int64_t e = sender_start_[j]; e < sender_start_[j + 1]; ++e) {
+        double* other = forces + 3 * order_.given(receiver_[e]);
+        for (int a = 0; a < 3; ++a) own[a] -= pull_[3 * e + a], other[a] += pull_[3 * e + a];
       }
-  if (virial) std::fill_n(virial, 9, 0.0);
-  if (!virial && !virials) return;
-  for (int64_t i = 0; i < n_local_; ++i) {
-    double w[9] = {};
-    for (int64_t e = start_[i]; e < start_[i + 1]; ++e)
-      for (int a = 0; a < 3; ++a)
-        for (int b = 0; b < 3; ++b) w[3 * a + b] -= vectors_[3 * e + a] * pull_[3 * e + b];
-    for (int c = 0; c < 9; ++c) {
-      if (virial) virial[c] += w[c];
-      if (virials) virials[9 * i + c] = w[c];
     }
   }
+  if (virial) std::fill_n(virial, 9, 0.0);
+  if (virials) std::fill_n(virials, 9 * n_local_, 0.0);
+  if (!virial && !virials) return;
+  for (int64_t e = 0; e < n_edges_; ++e) {
+    double w[9];
+    for (int a = 0; a < 3; ++a)
+      for (int b = 0; b < 3; ++b) w[3 * a + b] = -back_vectors_[3 * e + a] * pull_[3 * e + b];
+    for (int c = 0; c < 9; ++c) {
+      if (virial) virial[c] += w[c];
+      if (virials) virials[9 * order_.given(receiver_[e]) + c] += w[c];
+    }
+  }
+}
+
+template <class T>
+int64_t Engine<T>::bytes() const {
+  int64_t sum = order_.bytes();
+  const auto add = [&sum](const auto&... buffers) { ((sum += buffers.bytes()), ...); };
+  for (const auto* list : {&sent_, &features_, &before_gate_, &densities_, &density_sums_})
+    for (const auto& buffer : *list) add(buffer);
+  for (const auto& s : scratch_) add(s.a, s.d, s.b, s.u, s.x, s.mlp);
+  add(types_, sender_, receiver_, start_, sender_start_, cursor_, vectors_, back_vectors_, pull_, learned_, pair_, ga_, g_density_, g_self_[0], g_self_[1]);
+  return sum;
 }
 
 template class Engine<float>;

@@ -6,6 +6,7 @@
 
 #include "buffer.hpp"
 #include "model.hpp"
+#include "order.hpp"
 #include "pool.hpp"
 
 namespace eq {
@@ -35,7 +36,9 @@ class Engine {
   void backward(int t);
   void forces(double* forces, double* virial, double* virials);
   T* rows(int t) { return sent_[t].data(); }
-  T* row_gradients() { return g_sent_.data(); }
+  T* row_gradients(int t) { return sent_[t].data(); }
+  // Held for configurations; it only grows.
+  int64_t bytes() const;
 
  private:
   // Rows of one block of atoms, one set per thread.
@@ -58,17 +61,21 @@ class Engine {
   void close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim) const;
   double read(const Readout<T>& readout, const T* h, Scratch& s, T* gradient, T factor) const;
   void for_blocks(int64_t n, void (Engine::*step)(int, int64_t, int64_t, Scratch&), int t);
+  bool self_in_features(int t) const { return !model.layers[t - 1].has_readout; }
+  T* self_gradients(int t);
   void measure_bare_atoms();
   Edges<T> edges() const;
 
   int64_t n_local_ = 0, n_ghost_ = 0, n_edges_ = 0, block_ = 16;
   bool subtract_ = false;
   std::vector<double> bare_;  // [n_elements]
-  std::vector<Buffer<T>> sent_, features_, before_gate_, densities_, density_sums_;  // per layer; sent_[0] and features of layer 0 by element
-  Buffer<int32_t> types_, sender_, receiver_, by_sender_;
+  // per layer; sent_[0] and features of layer 0 by element; on the way back sent_ becomes its own gradient
+  std::vector<Buffer<T>> sent_, features_, before_gate_, densities_, density_sums_;
+  Buffer<int32_t> types_, sender_, receiver_;
   Buffer<int64_t> start_, sender_start_, cursor_;
-  Buffer<double> r_, vectors_, pull_, learned_, pair_;
-  Buffer<T> unit_, g_sent_, ga_, g_density_, g_self_[2];
+  Buffer<double> vectors_, back_vectors_, pull_, learned_, pair_;
+  Buffer<T> ga_, g_density_, g_self_[2];
+  Order order_;  // all buffers of atoms are in it; arrays of the caller in the caller's own
   std::vector<Scratch> scratch_;
 };
 

@@ -101,13 +101,16 @@ EQ_API int eq_n_layers(const eq_engine* engine);
 EQ_API int64_t eq_row_length(const eq_engine* engine, int t);
 /* The JSON text of the file's header: specification, provenance, error of the tabulation. Null-terminated. */
 EQ_API const char* eq_header(const eq_engine* engine);
+/* Bytes held for the configurations computed so far, the model itself left out; they are kept for the next one. */
+EQ_API int64_t eq_bytes(const eq_engine* engine);
 
 /* ---- One process ------------------------------------------------------------------------------------------------------------------------ */
 
 /* All at once for n_atoms atoms. Edge vectors are positions[j] - positions[i] + shift @ cell.
  *   types [n_atoms]; positions [n_atoms][3]; cell [3][3], rows are lattice vectors, may be null if shift is;
  *   edge_start [n_atoms + 1]: the edges of centre i are edge_start[i] ... edge_start[i+1]; sender [n_edges]; shift [n_edges][3] or null for none.
- * Edges beyond the cutoff are ignored: a list with a skin may be given as it is.
+ * Edges beyond the cutoff are ignored: a list with a skin may be given as it is. The order of atoms is the caller's: they are computed in one of the
+ * engine's own, in which those that are near in space are near in memory.
  * Outputs, each may be null: energy [1]; energies [n_atoms]; forces [n_atoms][3]; virial [3][3]; virials [n_atoms][3][3].
  * If forces, virial and virials are null, no derivative is computed. */
 EQ_API int eq_compute(eq_engine* engine, int64_t n_atoms, const int32_t* types, const double* positions, const double* cell,
@@ -125,7 +128,8 @@ EQ_API int eq_begin(eq_engine* engine, int64_t n_local, int64_t n_ghost, const i
 EQ_API int eq_forward_layer(eq_engine* engine, int t);
 
 /* Rows of layer 1 <= t < T: [n_local + n_ghost][row_length(t)] of the engine's precision. Local rows are there after eq_forward_layer(t-1); the
- * caller fills those of ghosts before eq_forward_layer(t). Valid until the next eq_begin; null if t is out of range or before its time. */
+ * caller fills those of ghosts before eq_forward_layer(t). Valid until eq_backward_layer(t) or the next eq_begin; null otherwise and if t is
+ * out of range. */
 EQ_API void* eq_rows(eq_engine* engine, int t);
 
 /* After the last eq_forward_layer. energy [1], the sum over local atoms; energies [n_local]; each may be null. */

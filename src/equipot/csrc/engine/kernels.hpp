@@ -50,17 +50,17 @@ struct Convolution {
   const double* norms;  // [l * (max_l + 1) + m] of the harmonics
 };
 
-// The edges of a configuration, those beyond the cutoff left out.
+// The edges of a configuration, those beyond the cutoff left out; in the order of their receivers for the way there, of their senders for that back.
 template <class T>
 struct Edges {
   const int32_t* types;
-  const int64_t* start;         // [n_local + 1]
-  const int32_t *sender, *receiver;
+  const int64_t* start;  // [n_local + 1]
+  const int32_t* sender;
+  const double* vectors;        // [n_edges][3]
   const int64_t* sender_start;  // [n_local + n_ghost + 1]
-  const int32_t* by_sender;
-  const double* r;  // [n_edges]
-  const T* unit;    // [n_edges][3]
-  double* pull;     // [n_edges][3]: dE/dr_e
+  const int32_t* receiver;
+  const double* back_vectors;  // [n_edges][3]
+  double* pull;                // [n_edges][3]: dE/dr_e, by sender
 };
 
 // Symmetric products as polynomials of the components of one channel, with coefficients of their own per channel. With a single channel a chunk
@@ -83,9 +83,10 @@ template <class T>
 struct Kernels {
   // Rows of A of receivers [first, last), and with a density its sums. Row of h of atom j: h + j * h_dim, or h + types[j] * h_dim.
   void (*convolve)(const Convolution<T>&, const Edges<T>&, const T* h, bool by_type, int64_t first, int64_t last, T* a, T* density);
-  // For senders [first, last): their rows of gh (if not null) and what their edges add to pull, from ga and g_density of the receivers.
+  // For senders [first, last): their rows of gh (if not null; it may be h) and what their edges add to pull, from ga and g_density of the receivers.
+  // row: h_dim numbers to work in.
   void (*convolve_back)(const Convolution<T>&, const Edges<T>&, const T* h, bool by_type, const T* ga, const T* g_density, int64_t first, int64_t last,
-                        T* gh);
+                        T* row, T* gh);
   // y[r][0 ... n_out) = (or +=) sum_k x[r][k] w[k][...], w in panels.
   void (*multiply)(int64_t n_rows, const T* const* x, T* const* y, int64_t n_in, int64_t n_out, const T* w, bool add);
   void (*product)(const Polynomial<T>&, int64_t n_atoms, const int32_t* types, const T* a, T* b);
