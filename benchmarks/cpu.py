@@ -78,7 +78,7 @@ class Peer:
         self.process.stdin.write(f"{n}\n")
         self.process.stdin.flush()
         answer = self._answer()
-        self.peak_mib = answer["peak_kib"] / 1024
+        self.base_mib, self.peak_mib = answer["base_kib"] / 1024, answer["peak_kib"] / 1024
         return answer["ms"]
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Ours:
         config = RunConfig.model_validate(
             {
                 **{"name": "benchmark", "model": {"preset": "nequip"}, "data": {"train": str(frames)}, "out": "unused"},
-                **{"loss": {"energy": 1.0, "forces": 10.0}, "train": {"batch_size": n, "learning_rate": 1e-6}},
+                **{"loss": {"energy": 1.0, "forces": 10.0}, "train": {"batch_size": n, "learning_rate": 1e-6, "optimizer": "adam"}},
             }
         )
         dataset = DataSet(read_frames(str(frames), Keys(), Units()), list(exact.spec.elements), exact.spec.cutoff)
@@ -139,9 +139,10 @@ class Row(NamedTuple):
 
 
 def frames_of(n: int, path: Path) -> None:
-    """n frames of acetylacetone at 300 K as extended XYZ with energy and forces."""
+    """n frames of acetylacetone at 300 K as extended XYZ with energy and forces, over and over again beyond some two hundred."""
     source = Path(os.environ["EQUIPOT_DATA"]) / "acac" / "train_300K.xyz"
-    write(path, [atoms for atoms in read(source, ":200") if len(atoms) > 1][:n], format="extxyz")
+    frames = [atoms for atoms in read(source, ":200") if len(atoms) > 1]
+    write(path, [frames[i % len(frames)] for i in range(n)], format="extxyz")
 
 
 def run(name: str, n: int, threads: int, rounds: int) -> Row:

@@ -1,7 +1,6 @@
 """What a peer's process needs besides the peer: its job, and the loop that does steps when it is told to. Runs with torch, numpy and ase only."""
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -55,6 +54,14 @@ class Job(NamedTuple):
         write_bundle(self.bundle, meta, weights, buffers, results)
 
 
+def resident(peak: bool = False, reset: bool = False) -> int:
+    """Memory of this process in KiB, now or at most since the last reset (Linux)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    name = "VmHWM:" if peak else "VmRSS:"
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+
+
 def walk(atoms: Atoms, rng: np.random.Generator) -> None:
     """One step of a random walk, as in md_common.py."""
     atoms.positions += 0.02 * rng.normal(size=atoms.positions.shape)
@@ -66,9 +73,9 @@ def serve(job: Job, step: Callable[[], None], predict: Callable[[], tuple[torch.
     np.savez(job.bundle + ".prediction.npz", energy=energy.detach().numpy(), forces=forces.detach().numpy())
     print(json.dumps({"n_edges": int(n_edges)}), flush=True)
     for line in sys.stdin:
-        times = []
+        times, base = [], resident(reset=True)
         for _ in range(int(line)):
             begin = time.perf_counter()
             step()
             times.append(1e3 * (time.perf_counter() - begin))
-        print(json.dumps({"ms": times, "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), flush=True)
+        print(json.dumps({"ms": times, "base_kib": base, "peak_kib": resident(peak=True)}), flush=True)

@@ -191,7 +191,8 @@ class TrainConfig(Section):
     """threads of torch; none given: torch's own choice"""
     optimizer: Literal["soap", "adam", "amsgrad", "adamw", "schedule_free"] = "soap"
     """soap: Adam in the eigenbasis of the gradients, several times fewer updates to the same error (docs/results.md)"""
-    learning_rate: Positive = 0.01
+    learning_rate: Positive = 0.03
+    """0.03 for soap, 0.01 for the others where none is given"""
     weight_decay: NotNegative = 0.0
     scheduler: Literal["cosine", "plateau", "constant"] = "cosine"
     """cosine anneals to the end of max_time or max_epochs, whichever comes first"""
@@ -217,7 +218,9 @@ class TrainConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _averages_itself(cls, data: Any) -> Any:
+    def _fitting_defaults(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("optimizer", "soap") != "soap":
+            data = {"learning_rate": 0.01, **data}
         if isinstance(data, dict) and data.get("optimizer") == "schedule_free":
             data = {"ema": None, "scheduler": "constant", **data}
         if isinstance(data, dict) and data.get("fit") == "least-squares":

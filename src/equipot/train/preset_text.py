@@ -51,7 +51,8 @@ train:
   max_time: "01:00:00"  # the learning rate anneals to the end of this, or of max_epochs
   max_epochs: 2000
   batch_size: 5
-  learning_rate: 0.01
+  optimizer: soap      # soap | amsgrad | adam | adamw | schedule_free
+  learning_rate: 0.03  # 0.01 for the others
   dtype: float32       # float32 | float64
   seed: 0
 """
