@@ -13,7 +13,11 @@ class CannotExpressError(UserError):
 
 
 class MissingPackageError(UserError, ImportError):
-    """An optional package is not installed; also the exception Python expects where a module cannot be imported."""
+    """What is optional is not installed; also the exception Python expects where a module cannot be imported.
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'{package} is not installed: pip install "equipot[{extra}]"')
+    `mend`: what installs it, else pip with an extra of equipot.
+    """
+
+    def __init__(self, package: str, extra: str = "", mend: str = "") -> None:
+        command = mend or f'pip install "equipot[{extra}]"'
+        super().__init__(f"{package} is not installed: {command}")

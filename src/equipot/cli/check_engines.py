@@ -1,0 +1,65 @@
+"""The part of `equipot check` that compares engines (`--engines`)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from equipot.analysis.checks.engines import Parity
+
+
+def compare_engines(model: Path, exported: Path | None, seed: int, announce: Callable[[str], None]) -> "list[Parity]":
+    """Every engine that is here on odd structures of the model's elements; raises UserError if either file is no model."""
+    import numpy as np
+
+    from equipot.analysis.checks.engines import compare
+    from equipot.analysis.checks.odd_structures import odd_structures
+    from equipot.engine.file import read_native
+    from equipot.interfaces.every_engine import every_engine, torch_engine
+    from equipot.model import load_model
+
+    if exported is not None:
+        read_native(exported)
+    odd = odd_structures(load_model(model).spec, np.random.default_rng([seed, *b"engines"]))
+    return compare(torch_engine(model), every_engine(model, exported), odd, announce)
+
+
+def engines_table(results: "list[Parity]") -> "Table":
+    """The largest deviations of every engine, against their limits, and in which structure."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from equipot.analysis.checks.engines import LIMITS, UNITS
+
+    view = Table(
+        title="engines, against torch in float64",
+        title_justify="left",
+        caption="The largest deviations. Limits are for forces up to 1 eV/Å (RMS), and grow with them above.",
+        caption_justify="left",
+    )
+    view.add_column("")
+    view.add_column("engine", no_wrap=True)
+    for quantity, limit in LIMITS.items():
+        view.add_column(f"{quantity}\n{UNITS[quantity]}\n[dim]{limit:.0e}[/]", justify="right", no_wrap=True)
+    view.add_column("where most", overflow="fold")
+    for r in results:
+        if r.skipped or r.failed:
+            mark, words = ("[dim]-[/]", f"[dim]skipped: {escape(r.skipped)}[/]") if r.skipped else ("[bold red]FAIL[/]", escape(r.failed))
+            view.add_row(mark, r.name, "", "", "", words)
+            continue
+        mark = "[green]pass[/]" if r.passed else "[bold red]FAIL[/]"
+        left_out = f"; {r.left_out} not expressible" if r.left_out else ""
+        view.add_row(mark, r.name, *(f"{r.largest(quantity):.1e}" for quantity in LIMITS), escape(r.worst) + left_out)
+    return view
+
+
+def engines_verdict(results: "list[Parity]") -> str:
+    """The last line."""
+    broken = [r.name for r in results if not r.passed]
+    tried = [r for r in results if not r.skipped]
+    if broken:
+        return f"[bold red]{len(broken)} of {len(tried)} engines deviate: {', '.join(broken)}[/]"
+    skipped = f"; {len(results) - len(tried)} skipped" if len(tried) < len(results) else ""
+    return f"all {len(tried)} engines agree{skipped}"
