@@ -111,12 +111,12 @@ def show(console: "Console", content: dict[str, Any], folder: Path) -> None:
             console.print(table)
     remarks = content["notes"] + [note for o in content["observables"].values() for note in o["notes"]]
     for note in remarks:
-        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
     for name, reason in content["missing"].items():
-        console.print(f"[yellow]no {name}[/] {escape(reason)}", highlight=False)
+        console.print(f"[yellow]no {name}:[/] {escape(reason)}", highlight=False)
     for name, reason in content["reference_missing"].items():
         if name in content["observables"]:
-            console.print(f"[yellow]no {name} of the reference[/] {escape(reason)}", highlight=False)
+            console.print(f"[yellow]no {name} of the reference:[/] {escape(reason)}", highlight=False)
     console.print(escape(f"results in {folder}: {', '.join(content['observables'])}"), highlight=False)
 
 

@@ -12,7 +12,7 @@ from equipot.analysis.observables.vacf import ALL, correlations
 PER_CM = 1e12 / (100.0 * units._c)  # of one THz: 33.356
 PADDING = 4
 FASTEST_WITH_HYDROGEN = 4000.0  # 1/cm, above stretching of O-H and H-F
-SHOWN, MARGIN, LEAST = 0.999, 1.2, 200.0  # frequencies are given to where this part of the area is, and a margin beyond; 1/cm
+SHOWN, MARGIN, LEAST = 0.99, 1.4, 200.0  # frequencies are given to where this part of the area is, and a margin beyond; 1/cm
 
 
 def vdos(trajectory: Trajectory, settings: Settings) -> Observable:
