@@ -129,6 +129,28 @@ class UndefinedAtContact(Added):
         return segment_sum(torch.log(vectors.norm(dim=1) - 0.1), graph.receiver, graph.n_atoms)
 
 
+class Steps(Added):
+    """The energy of a pair has a step of 1e-2 eV where no atom of a structure is: close to contact."""
+
+    def extra(self, graph: Graph, vectors: Tensor) -> Tensor:
+        return segment_sum(1e-2 * (vectors.norm(dim=1) < 0.2345).double(), graph.receiver, graph.n_atoms)
+
+
+class Kinks(Added):
+    """A force that jumps where two tables meet."""
+
+    def extra(self, graph: Graph, vectors: Tensor) -> Tensor:
+        return segment_sum(0.1 * (vectors.norm(dim=1) - 0.7).abs(), graph.receiver, graph.n_atoms)
+
+
+class Stiff(Added):
+    """Sound, but so steep that a difference over 2e-3 Å is off by more than the law allows."""
+
+    def extra(self, graph: Graph, vectors: Tensor) -> Tensor:
+        r = vectors.norm(dim=1)
+        return segment_sum(torch.exp(-20 * (r - 2.0)) * (1 - r / CUTOFF).clamp(min=0) ** 4, graph.receiver, graph.n_atoms)
+
+
 class Wall(Added):
     """A strong repulsion that hides all else at short range."""
 
@@ -153,6 +175,23 @@ class Bonds(Added):
     def extra(self, graph: Graph, vectors: Tensor) -> Tensor:
         r = vectors.norm(dim=1)
         return segment_sum(0.5 * ((r - self.rest) ** 2 - 1.0) * (1 - (r / CUTOFF) ** 2) ** 4, graph.receiver, graph.n_atoms)
+
+
+class TwoBonds(Added):
+    """Bonds with a second rest length, as a model far from its data has them."""
+
+    second = 2.1
+
+    def extra(self, graph: Graph, vectors: Tensor) -> Tensor:
+        r = vectors.norm(dim=1)
+        wells = -2.0 * torch.exp(-30 * (r - 1.2) ** 2) - 1.0 * torch.exp(-30 * (r - self.second) ** 2)
+        return segment_sum((wells + 3.0 * torch.exp(-4 * r)) * (1 - (r / CUTOFF) ** 2).clamp(min=0) ** 3, graph.receiver, graph.n_atoms)
+
+
+class OneBond(TwoBonds):
+    """The same without."""
+
+    second = 1.2
 
 
 class Dead(Potential):

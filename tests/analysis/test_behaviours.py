@@ -7,6 +7,7 @@ import pytest
 from equipot.analysis.checks import dynamics, passed, run_checks
 from equipot.analysis.checks.dimers import closest_distances, fall_inwards
 from equipot.analysis.checks.probes import dimer, random_crystal, random_molecules, select, supercell
+from equipot.analysis.checks.scans import spurious
 from equipot.data.frame import Frame
 
 
@@ -70,6 +71,75 @@ def test_forces_that_are_not_a_function_of_positions_do_not_run_back(cluster):
 def test_a_pit_blows_up_and_says_so():
     result = one(broken.small_potential(kind=broken.Pit, scale=30.0), "energy drift")
     assert not result.passed and "give --data" in result.message
+
+
+@pytest.fixture
+def chain() -> Frame:
+    """H-C-O-H, straight but for a little, at the rest length of `broken.OneBond`."""
+    positions = np.cumsum([[0.0, 0, 0], [1.2, 0.1, 0], [1.2, -0.1, 0.1], [1.2, 0.1, -0.1]], axis=0)
+    return Frame(np.array([1, 6, 8, 1]), positions, np.zeros((3, 3)), np.zeros(3, bool), source="chain.xyz#0")
+
+
+def test_a_second_minimum_of_a_stretched_bond_is_found(chain):
+    assert one(broken.small_potential(kind=broken.OneBond), "bond stretch", structures=[chain]).passed
+    result = one(broken.small_potential(kind=broken.TwoBonds), "bond stretch", structures=[chain])
+    assert not result.passed and result.value > 0.3
+    assert "chain.xyz#0 at 2.1" in result.message or "chain.xyz#0 at 2.0" in result.message
+    curves = result.details["scans"]
+    assert {name.split(" in ")[0] for name in curves} == {"C1-H0", "O2-C1", "O2-H3"} or len(curves) == 3
+    assert passed([result]) and not passed([result], strict=True)
+
+
+def test_a_second_minimum_of_a_crystal_is_found():
+    crystal = Frame(np.array([1]), np.zeros((1, 3)), 2.2 * np.eye(3), np.ones(3, bool), source="c.xyz#0")
+    crystal = supercell(crystal, (2, 1, 1))
+
+    class Near(broken.OneBond):
+        """One shell of neighbours."""
+
+        def extra(self, graph, vectors):
+            r = vectors.norm(dim=1)
+            return broken.segment_sum(5.0 * (r - 2.2) ** 2 * (r < 2.6), graph.receiver, graph.n_atoms)
+
+    class Twice(Near):
+        def extra(self, graph, vectors):
+            r = vectors.norm(dim=1)
+            dip = -0.5 * broken.torch.exp(-1000 * (r - 2.464) ** 2)
+            return super().extra(graph, vectors) + broken.segment_sum(dip, graph.receiver, graph.n_atoms)
+
+    assert one(broken.small_potential(kind=Near), "volume", structures=[crystal]).passed
+    result = one(broken.small_potential(kind=Twice), "volume", structures=[crystal])
+    assert not result.passed and "at 1.4" in result.message
+
+
+def test_abysses_and_minima():
+    x = np.linspace(0.8, 2.0, 25)
+    well = (x - 1.0) ** 2
+    assert spurious(x, well, 1.0) == (0.0, 2.0)
+    depth, where = spurious(x, np.where(x > 1.5, -0.3, well), 1.0)  # falls below the bond
+    assert depth == pytest.approx(0.3 + 0.25, abs=0.05) and where >= 1.5
+    depth, where = spurious(x, np.where(x < 0.9, well - 0.5, well), 1.0)  # collapses
+    assert depth == pytest.approx(0.5, abs=0.05) and where == pytest.approx(0.85)
+    depth, where = spurious(x, well - 0.8 * np.exp(-200 * (x - 1.6) ** 2), 1.0)
+    assert depth > 0.4 and where == pytest.approx(1.6)
+    assert np.isnan(spurious(x, well + np.where(x > 1.9, np.nan, 0.0), 1.0)[0])
+
+
+def test_what_needs_data_is_not_measured_without_and_says_so(chain):
+    potential = broken.small_potential()
+    for name in ("bond stretch", "volume"):
+        result = one(potential, name)
+        assert result.skipped and passed([result], strict=True) and "--data" in result.message
+        assert result.to_dict()["value"] is None and result.to_dict()["skipped"] is True
+    assert one(potential, "volume", structures=[chain]).skipped  # no crystal
+    ring = Frame(np.array([6] * 3), 1.4 * np.eye(3), np.zeros((3, 3)), np.zeros(3, bool), source="ring.xyz#0")
+    assert one(potential, "bond stretch", structures=[ring]).skipped  # no bond parts it
+
+
+def test_pairs_the_data_never_saw_are_named(chain):
+    message = one(broken.small_potential(kind=broken.Wall), "dimers", structures=[chain]).message
+    assert "no data below: H-H 3.6" in message and "C-C not at all" in message
+    assert "is not known" in one(broken.small_potential(kind=broken.Wall), "dimers").message
 
 
 def test_without_forces_nothing_is_shown():

@@ -8,6 +8,7 @@ import torch
 from equipot.analysis.checks import CHECKS, Context, passed, run_checks
 from equipot.data.frame import Frame
 from equipot.errors import UserError
+from equipot.model import predict
 from equipot.presets import PRESETS
 
 LAWS = [name for name, check in CHECKS.items() if check.kind == "law"]
@@ -37,6 +38,10 @@ def test_float32_models_are_examined_in_float64():
     ("cutoff", broken.JumpingForce),
     ("cutoff", broken.JumpingSlope),
     ("contact", broken.UndefinedAtContact),
+    ("continuity", broken.UndefinedAtContact),
+    ("continuity", broken.Steps),
+    ("continuity", broken.Kinks),
+    ("continuity", broken.Edges),
     ("isolated atom", broken.AloneIsNotZero),
     ("extensivity", broken.CountsAtoms),
     ("supercell", broken.CountsAtoms),
@@ -84,6 +89,25 @@ def test_a_declared_class_is_what_is_tested():
         patch.setattr(locality, "smoothness", lambda spec: "jump")
         result = CHECKS["cutoff"](Context(broken.small_potential(kind=broken.Edges)))
         assert result.passed and "jump" in result.message
+        from equipot.analysis.checks import approach
+
+        edges = Context(broken.small_potential(kind=broken.Edges))
+        assert not CHECKS["continuity"](edges).passed
+        patch.setattr(approach, "smoothness", lambda spec: "jump")
+        assert CHECKS["continuity"](edges).passed
+        assert not CHECKS["continuity"](Context(broken.small_potential(kind=broken.Steps))).passed
+
+
+@pytest.mark.parametrize("kind, factor", [(broken.Stiff, 1.0), (broken.Stiff, 1.0001)])
+def test_a_steep_energy_is_not_a_wrong_derivative(kind, factor):
+    """Where the energy is steep a long step is wrong and the derivative is not; a derivative that is wrong by little still shows."""
+    laws = ["forces", "stress"]
+
+    def scaled(*args, **kwargs):
+        found = predict(*args, **kwargs)
+        return found._replace(forces=factor * found.forces, stress=None if found.stress is None else factor * found.stress)
+
+    assert failed(broken.small_potential(kind=kind), laws, predict=scaled) == (set() if factor == 1.0 else set(laws))
 
 
 def test_the_users_structures_are_used_and_elements_checked():

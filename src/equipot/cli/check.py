@@ -32,29 +32,45 @@ def check(
     ] = "",
     only: Annotated[list[str], typer.Option(help="Run this check only; may be given several times.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Of the random structures, rotations and displacements.")] = 0,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Compare torch, the native engine, LAMMPS (1 and 2 ranks) and torch-sim too, where they are.")
+    ] = False,
+    exported: Annotated[
+        Path | None, typer.Option(help="With --engines: the exported model (NAME.eqn) to compare, else the one kept for this model.", show_default=False)
+    ] = None,
 ) -> None:
-    """Check a model against physics: symmetry, derivatives, locality, precision, and how it behaves. Exit status 1 if a law fails."""
+    """Check a model against physics: symmetry, derivatives, locality, precision, and how it behaves. Exit status 1 if a law fails or an engine deviates."""
     from rich.console import Console
 
     from equipot.analysis.checks import Context, iterate_checks, passed, summary
+    from equipot.analysis.checks.engines import summary as engines_summary
     from equipot.analysis.files import require_folder, write_json
+    from equipot.cli.check_engines import compare_engines, engines_table, engines_verdict
     from equipot.data.readers import read_frames
+    from equipot.errors import UserError
     from equipot.model import load_model, read_header
 
     require_folder(json_file)
+    if exported is not None and not engines:
+        raise UserError("--exported is what --engines compares: give both")
     potential = load_model(model)
     frames = read_frames(data) if data else []
     context = Context(potential, frames, read_header(model).get("provenance"), seed)
     errors = Console(stderr=True)
     with errors.status("checking") as status:
         results = list(iterate_checks(context, only or None, lambda c: status.update(f"checking: {c.title}")))
-    good = passed(results, strict)
+        parity = compare_engines(model, exported, seed, lambda name: status.update(f"comparing: {name}")) if engines else []
+    good = passed(results, strict) and all(r.passed for r in parity)
     if json_file != "-":
         console = Console()
         console.print(table(results, f"{model}"))
         console.print(verdict(results, strict, bool(frames)))
+        if parity:
+            console.print(engines_table(parity))
+            console.print(engines_verdict(parity))
     if json_file:
-        write_json(json_file, summary(results, str(model), strict))
+        more = {"passed": good, "engines": engines_summary(parity)} if parity else {}
+        write_json(json_file, summary(results, str(model), strict) | more)
     if not good:
         raise typer.Exit(1)
 
@@ -76,6 +92,9 @@ def table(results: "list[Result]", title: str) -> "Table":
         if r.kind != kind:
             kind = r.kind
             view.add_section()
+        if r.skipped:
+            view.add_row("[dim]-[/]", r.name, "", f"[dim]{escape(r.message)}[/]")
+            continue
         unit = "" if r.unit == RELATIVE else f" [dim]({r.unit})[/]"
         view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}\n[dim]{r.threshold:.0e}[/]", escape(r.message) + unit)
     return view
@@ -83,8 +102,8 @@ def table(results: "list[Result]", title: str) -> "Table":
 
 def verdict(results: "list[Result]", strict: bool, real: bool) -> str:
     """The last line: how many of each kind failed."""
-    laws = [r for r in results if r.kind == "law"]
-    behaviours = [r for r in results if r.kind == "behaviour"]
+    laws = [r for r in results if r.kind == "law" and not r.skipped]
+    behaviours = [r for r in results if r.kind == "behaviour" and not r.skipped]
     broken, odd = [r.name for r in laws if not r.passed], [r.name for r in behaviours if not r.passed]
     words = f"[bold red]{len(broken)} of {len(laws)} laws broken: {', '.join(broken)}[/]" if broken else f"all {len(laws)} laws hold"
     if odd:

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from equipot import __version__
-from equipot.analysis.checks import derivatives, dimers, dynamics, locality, precision, symmetry  # noqa: F401  they register their checks
+from equipot.analysis.checks import (  # noqa: F401  they register their checks
+    approach,
+    derivatives,
+    dimers,
+    dynamics,
+    locality,
+    precision,
+    scans,
+    symmetry,
+)
 from equipot.analysis.checks.context import Answer, Context
 from equipot.analysis.checks.registry import CHECKS, Check, Finding, Result, check
 from equipot.analysis.checks.symmetry import RELATIVE

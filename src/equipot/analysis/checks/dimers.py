@@ -32,15 +32,18 @@ def dimers(context: Context) -> Finding:
         missing = -float(energy[0])
         seen = closest.get(name)
         curves[name] = {"r": r.tolist(), "energy": energy.tolist(), "hole": depth, "closest_in_data": seen}
-        known = f"; no data below {seen:.2f} Å" if seen else ""
+        known = f"; no data below {seen:.2f} Å" if seen else "; no such pair in the data" if closest else ""
         if not depth <= HOLE:
             words.append(f"{name} attracts below {top:.2f} Å (by {depth:.2g} eV{known})")
         elif not missing <= HOLE:
             words.append(f"{name} has no wall ({energy[0]:+.2g} eV at {r[0]:.2f} Å{known})")
         worst = max(worst, depth, missing) if np.isfinite(depth) else np.nan
     message = "; ".join(words) if words else f"all {len(curves)} pairs repel from {WALL} of their covalent radii inwards"
-    if closest and not words:
-        message += f"; closest in data: {', '.join(f'{n} {d:.2f} Å' for n, d in closest.items() if n in curves)}"
+    if not words and closest:
+        seen = [f"{name} {closest[name]:.2f} Å" if name in closest else f"{name} not at all" for name in curves]
+        message += f"; no data below: {', '.join(seen)}"
+    if not closest:
+        message += "; below which distance no data lay is not known: give --data"
     return Finding(worst, HOLE, "eV", message, {"curves": curves})
 
 

@@ -12,6 +12,10 @@ from equipot.errors import UserError
 Kind = Literal["law", "behaviour"]
 
 
+class NotApplicable(Exception):
+    """A check has nothing to measure on here; says why."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one check measured: it is passed where `value` ≤ `threshold`, so a value that is not a number never passes."""
@@ -37,6 +41,7 @@ class Result:
     title: str = ""
     seconds: float = 0.0
     details: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False  # nothing to measure on: neither good nor bad, counted as passed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; a value that is not finite is None."""
@@ -56,9 +61,11 @@ class Check:
     measure: Callable[[Context], Finding]
 
     def __call__(self, context: Context) -> Result:
-        start = time.perf_counter()
+        start, skipped = time.perf_counter(), False
         try:
             found = self.measure(context)
+        except NotApplicable as reason:
+            found, skipped = Finding(math.nan, math.nan, "", f"not measured: {reason}"), True
         except (RuntimeError, ValueError, ArithmeticError, UserError) as error:
             found = Finding(math.nan, 0.0, "", f"could not be measured: {' '.join(str(error).split())[:200]}")
         return Result(
@@ -67,7 +74,8 @@ class Check:
             value=float(found.value),
             threshold=float(found.threshold),
             unit=found.unit,
-            passed=bool(found.value <= found.threshold),
+            passed=skipped or bool(found.value <= found.threshold),
+            skipped=skipped,
             message=found.message,
             title=self.title,
             seconds=time.perf_counter() - start,
