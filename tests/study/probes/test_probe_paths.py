@@ -74,6 +74,9 @@ def test_curves_are_told_apart_by_composition_or_field():
     frames = [as_frame(molecule("H2O")), as_frame(molecule("CH4")), as_frame(molecule("H2O"))]
     assert split_curves(frames, "composition") == {"H2O": [0, 2], "CH4": [1]}
     assert split_curves(frames, "one") == {"all": [0, 1, 2]}
+    for frame, angles in zip(frames, ([71.02, 5.0], [150.0, 5.0], [70.98, 10.0]), strict=True):
+        frame.info["dihedrals"] = angles
+    assert split_curves(frames, "dihedrals[0]") == {"dihedrals[0] 71": [0, 2], "dihedrals[0] 150": [1]}
 
 
 def test_removing_a_hydrogen_moves_it_alone(ethanol):

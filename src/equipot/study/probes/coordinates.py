@@ -1,5 +1,7 @@
 """The coordinate of each frame of a curve, and which frames make a curve."""
 
+import re
+
 import ase.geometry
 import numpy as np
 
@@ -7,6 +9,7 @@ from equipot.data.frame import Frame
 from equipot.errors import UserError
 from equipot.study.probes.spec import N_ATOMS, CoordinateSpec
 
+_ITEM = re.compile(r"(?P<field>.+)\[(?P<index>\d+)\]")
 _VOIGT = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
 
 
@@ -28,9 +31,16 @@ def split_curves(frames: list[Frame], by: str) -> dict[str, list[int]]:
         elif by == "composition":
             name = frame.atoms().get_chemical_formula()
         else:
-            name = str(_field(frame, by))
+            name = _label(frame, by)
         curves.setdefault(name, []).append(i)
     return curves
+
+
+def _label(frame: Frame, by: str) -> str:
+    """The value of a field, or of `field[i]`, the i-th number of it; numbers to the nearest whole one, so that a curve is not torn by rounding."""
+    match = _ITEM.fullmatch(by)
+    value = _number(frame, CoordinateSpec(field=match["field"], component=int(match["index"]))) if match else _field(frame, by)
+    return f"{by} {value:.0f}" if isinstance(value, float | np.floating) else f"{by} {value}"
 
 
 def _one(frame: Frame, spec: CoordinateSpec) -> float:

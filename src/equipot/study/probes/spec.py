@@ -186,7 +186,7 @@ class ProbeSpec(Section):
     coordinate: CoordinateSpec | None = None
     """needed with `frames`; generated frames have their own"""
     curves: Literal["composition", "one"] | str = "composition"
-    """what tells curves of one probe apart: the composition, a field of the frames, or `one`"""
+    """what tells curves of one probe apart: the composition, a field of the frames, `field[i]` for the i-th number of one, or `one`"""
     domain: Domain = "out-of-domain"
     keys: KeysConfig = KeysConfig()
     units: UnitsConfig = UnitsConfig()
