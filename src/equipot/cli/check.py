@@ -36,7 +36,10 @@ def check(
         bool, typer.Option("--engines", help="Compare torch, the native engine, LAMMPS (1 and 2 ranks) and torch-sim too, where they are.")
     ] = False,
     exported: Annotated[
-        Path | None, typer.Option(help="With --engines: the exported model (NAME.eqn) to compare, else the one kept for this model.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="With --engines: the exported model (NAME.eqn) to compare, else the one kept for this model.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Check a model against physics: symmetry, derivatives, locality, precision, and how it behaves. Exit status 1 if a law fails or an engine deviates."""
@@ -92,9 +95,6 @@ def table(results: "list[Result]", title: str) -> "Table":
         if r.kind != kind:
             kind = r.kind
             view.add_section()
-        if r.skipped:
-            view.add_row("[dim]-[/]", r.name, "", f"[dim]{escape(r.message)}[/]")
-            continue
         unit = "" if r.unit == RELATIVE else f" [dim]({r.unit})[/]"
         view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}\n[dim]{r.threshold:.0e}[/]", escape(r.message) + unit)
     return view
@@ -102,8 +102,8 @@ def table(results: "list[Result]", title: str) -> "Table":
 
 def verdict(results: "list[Result]", strict: bool, real: bool) -> str:
     """The last line: how many of each kind failed."""
-    laws = [r for r in results if r.kind == "law" and not r.skipped]
-    behaviours = [r for r in results if r.kind == "behaviour" and not r.skipped]
+    laws = [r for r in results if r.kind == "law"]
+    behaviours = [r for r in results if r.kind == "behaviour"]
     broken, odd = [r.name for r in laws if not r.passed], [r.name for r in behaviours if not r.passed]
     words = f"[bold red]{len(broken)} of {len(laws)} laws broken: {', '.join(broken)}[/]" if broken else f"all {len(laws)} laws hold"
     if odd:
