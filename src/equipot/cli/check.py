@@ -95,6 +95,9 @@ def table(results: "list[Result]", title: str) -> "Table":
         if r.kind != kind:
             kind = r.kind
             view.add_section()
+        if r.skipped:
+            view.add_row("[dim]-[/]", r.name, "", f"[dim]{escape(r.message)}[/]")
+            continue
         unit = "" if r.unit == RELATIVE else f" [dim]({r.unit})[/]"
         view.add_row(MARKS[r.passed, r.kind], r.name, f"{r.value:.1e}\n[dim]{r.threshold:.0e}[/]", escape(r.message) + unit)
     return view
@@ -102,8 +105,8 @@ def table(results: "list[Result]", title: str) -> "Table":
 
 def verdict(results: "list[Result]", strict: bool, real: bool) -> str:
     """The last line: how many of each kind failed."""
-    laws = [r for r in results if r.kind == "law"]
-    behaviours = [r for r in results if r.kind == "behaviour"]
+    laws = [r for r in results if r.kind == "law" and not r.skipped]
+    behaviours = [r for r in results if r.kind == "behaviour" and not r.skipped]
     broken, odd = [r.name for r in laws if not r.passed], [r.name for r in behaviours if not r.passed]
     words = f"[bold red]{len(broken)} of {len(laws)} laws broken: {', '.join(broken)}[/]" if broken else f"all {len(laws)} laws hold"
     if odd:
