@@ -128,10 +128,15 @@ def test_what_looks_like_a_mistake_and_is_none(messages, name):
     assert [found[name] for found in messages] == ["fine", "fine"]
 
 
-def test_a_mistake_ends_lammps(lammps, plugin, tmp_path):
+@pytest.mark.parametrize(
+    "name", ["a missing file", "a newer version", "an element of another model", "a box thinner than the shell, tiled", "exclusions"]
+)
+def test_a_mistake_ends_lammps(lammps, plugin, tmp_path, name):
+    """The program itself on two ranks: it ends, no rank waits for the other, and says one thing."""
     write_files(tmp_path)
-    output = run(lammps, f"plugin load {plugin}\n" + of_file("none.eqn"), tmp_path, 2, fails=True)
-    assert output.count("ERROR: pair_coeff: cannot read the model file none.eqn") == 1
+    text, message = CASES[name]
+    output = run(lammps, f"plugin load {plugin}\n{text}", tmp_path, 2, fails=True)
+    assert re.search(f"ERROR: .*{message}", output) and output.count("ERROR") == 1, output
 
 
 def test_a_plugin_for_another_lammps_is_refused(lammps, tmp_path):
