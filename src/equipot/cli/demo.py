@@ -28,7 +28,7 @@ data:
   n_train: 100
   isolated_atoms: equipot:ethanol_isolated_atoms
 loss: {{energy: 1.0, forces: 10.0, schedule: [{{from_fraction: 0.6, energy: 30.0}}]}}
-train: {{{budget}, max_epochs: 100000, batch_size: 5, learning_rate: 0.01}}
+train: {{{budget}, max_epochs: 100000, batch_size: 5}}
 out: {out}
 """
 TEMPERATURE = 300.0  # K
@@ -47,7 +47,7 @@ class Scale:
     seconds: tuple[float, float]  # that they may take
 
 
-FULL = Scale({"n_layers": 3, "l_max": 2, "n_channels": 32}, 'max_time: "00:07:00"', TEST, HOT, (10_000, 4_000), (90.0, 40.0))
+FULL = Scale({"n_layers": 3, "l_max": 2, "n_channels": 32}, 'max_time: "00:05:00"', TEST, HOT, (10_000, 4_000), (90.0, 40.0))
 QUICK = Scale({"n_layers": 2, "l_max": 1, "n_channels": 8}, "max_updates: 1000", SHORT_TEST, SHORT_HOT, (200, 100), (10.0, 10.0))
 
 
