@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := $(or $(EQUIPOT_PEERS),.peers)
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/equipot/csrc/* src/equipot/csrc/*/*) src/equipot/math/coupling.py
 
-.PHONY: demo test install dev lint peers viewer clean
+.PHONY: demo test install dev lint peers docs viewer clean
 .NOTPARALLEL:
 
 # torch goes in first and pinned: a range would make pip fetch the newest build with gigabytes of GPU packages
@@ -49,6 +49,10 @@ $(PEERS)/%/.installed: tests/model/peers/%.txt
 	@touch $@
 
 peers: $(PEERS)/mace/.installed $(PEERS)/nequip/.installed
+
+# the documentation's site, into build/site: opens from disk
+docs: $(BIN)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # the 3D viewer that report pages carry, from the npm registry: the recorded version again, or VERSION=…
 viewer:
