@@ -144,4 +144,5 @@ def test_a_value_and_its_error() -> None:
     assert with_error(4.1234, 0.0149) == "4.123 ± 0.015"
     assert with_error(1.2345e-5, 1.2e-6) == "(1.23 ± 0.12)e-05"
     assert with_error(12345.6, 230.0) == "12346 ± 230"
+    assert with_error(0.75, 1e-17) == "0.75"
     assert with_error(0.5, None) == "0.5" and with_error(None, None) == ""

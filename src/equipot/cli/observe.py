@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+ROUNDING = 1e-9  # relative: smaller errors are those of sums
 _BOND = re.compile(r"^([A-Z][a-z]?)-([A-Z][a-z]?)=(\d*\.?\d+)$")
 
 
@@ -127,7 +128,7 @@ def values(content: dict[str, Any]) -> "Table":
     table = Table(caption="Errors: one standard deviation, by blocks.", caption_justify="left")
     both = bool(content["reference"])
     for heading in ("", "value", *(("reference",) if both else ()), "unit"):
-        table.add_column(heading, justify="left" if heading in ("", "unit") else "right", no_wrap=heading != "")
+        table.add_column(heading, justify="left" if heading in ("", "unit") else "right", no_wrap=True)
     for observable in content["observables"].values():
         beside = {v["name"]: v for v in observable["reference_values"]}
         for v in observable["values"]:
@@ -155,7 +156,7 @@ def with_error(value: float | None, error: float | None) -> str:
     """1.234 ± 0.012, or (1.23 ± 0.12)e-05: the error with two figures, the value to the same place."""
     if value is None or not math.isfinite(value):
         return ""
-    if error is None or not (math.isfinite(error) and error > 0):
+    if error is None or not (math.isfinite(error) and error > ROUNDING * abs(value)):
         return _text(value)
     power = math.floor(math.log10(max(abs(value), error)))
     power = 0 if -4 < power < 6 else power

@@ -71,6 +71,8 @@ def test_slices_skips_and_given_intervals(tmp_path: Path) -> None:
     assert len(read_trajectory(name, skip=4)) == 6
     assert len(read_trajectory(name, skip=0.3)) == 7
     assert read_trajectory(name, interval=7.0).interval == 7.0
+    with pytest.raises(UserError, match="forward"):
+        read_trajectory(f"{name}@::-1")
     with pytest.raises(UserError, match="skip fewer"):
         read_trajectory(name, skip=10)
 

@@ -8,11 +8,12 @@ from known_trajectories import ARGON, SHEARED, XENON, fcc, ideal_gas, trajectory
 
 from equipot.analysis.observables import rdf as rdf_file
 from equipot.analysis.observables.angles import angles, pairs_in_groups
+from equipot.analysis.observables.blocks import Blocked
 from equipot.analysis.observables.bonds import bond_lengths, first_minimum
 from equipot.analysis.observables.coordination import coordination
 from equipot.analysis.observables.pairs import default_reach, smallest_width
 from equipot.analysis.observables.rdf import rdf
-from equipot.analysis.observables.result import CannotObserveError
+from equipot.analysis.observables.result import CannotObserveError, Curve
 from equipot.analysis.observables.settings import Settings
 
 COARSE = Settings(r_bin=0.5, r_max=3.4)
@@ -117,6 +118,20 @@ def test_gas_has_no_bonds() -> None:
         coordination(gas, Settings(), found)
     given = bond_lengths(rdf(gas, Settings(r_bin=0.1)), {("Ar", "Ar"): 3.0})
     assert coordination(gas, Settings(), given).values[0].unit == "within 3.00 Å"
+
+
+@pytest.mark.parametrize(("between", "expected"), [(0.0, 2.0), (0.5, 2.0)], ids=["nothing between shells", "shells that touch"])
+def test_first_minimum_of_two_shells(between: float, expected: float) -> None:
+    """Also where noise makes the shells ragged; noise alone has none, however high its first spikes."""
+    x = np.arange(0.01, 6.0, 0.02)
+    rng = np.random.default_rng(0)
+    shells = 2.0 * np.exp(-(((x - 1.4) / 0.12) ** 2)) + 1.2 * np.exp(-(((x - 2.6) / 0.12) ** 2)) + np.where(x > 3.0, 1.0, 0.0)
+    if between:
+        shells += between * np.exp(-(((x - 1.4) / 0.5) ** 2)) + between * np.exp(-(((x - 2.6) / 0.5) ** 2))
+    ragged = shells * np.maximum(0.0, 1.0 + 0.3 * rng.standard_normal((8, len(x))))
+    assert first_minimum(Curve("A-A", x, Blocked.of(ragged))) == pytest.approx(expected, abs=0.1)
+    noise = 1.0 + rng.standard_normal((8, len(x))) * 0.5 / x
+    assert first_minimum(Curve("A-A", x, Blocked.of(np.maximum(noise, 0.0)))) is None
 
 
 def test_angles_at_random_are_a_sine() -> None:

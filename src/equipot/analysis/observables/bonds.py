@@ -7,7 +7,7 @@ from equipot.analysis.observables.result import Curve, Observable
 
 SMOOTHING = 0.06  # Å, before minima are sought
 DEPTH = 0.6  # a minimum is below this part of the peak before it
-RISE = 0.1  # of a peak's height: a rise by more ends the minimum
+RISE = 0.1  # of a peak's fall: a rise by more ends the minimum
 EMPTY = 1e-3  # of a peak's height: nothing there
 SMALL = 0.05  # of the highest: lower peaks are none
 SIGMAS = 4.0
@@ -27,36 +27,39 @@ def bond_lengths(rdf: Observable, given: dict[tuple[str, str], float]) -> dict[t
 def first_minimum(curve: Curve) -> float | None:
     """Å, where the smoothed curve is least between its first peak and the next rise; None for a curve without a clear peak.
 
-    Of a range where it vanishes, the middle. A peak is one that rises above what follows by more than noise, as far as errors are known.
+    Of a range where it vanishes, the middle. A peak is one that stands above the minimum behind it by more than noise, as far as errors are known.
     """
-    step = float(curve.x[1] - curve.x[0])
-    smooth = gaussian_filter1d(curve.y, SMOOTHING / step, mode="nearest")
-    noise = gaussian_filter1d(np.nan_to_num(curve.error), SMOOTHING / step, mode="nearest")
-    peak = _first_peak(smooth, noise)
-    if peak is None:
-        return None
-    height, lowest, at = smooth[peak], smooth[peak], peak
-    for i in range(peak + 1, len(smooth)):
-        if smooth[i] < lowest:
-            lowest, at = smooth[i], i
-        elif smooth[i] > lowest + RISE * (height - lowest):
-            break
-    empty = lowest < EMPTY * height
-    if at == len(smooth) - 1 and not empty:
-        return None
-    behind = np.flatnonzero(smooth[at:] > lowest + EMPTY * height)
-    last = at + (int(behind[0]) if len(behind) else len(smooth) - 1 - at)
-    return float((curve.x[at] + curve.x[last]) / 2 if empty else curve.x[at])
-
-
-def _first_peak(smooth: np.ndarray, noise: np.ndarray) -> int | None:
-    """The first maximum from which the curve falls to `DEPTH` of it, and by more than noise, before it rises above it."""
-    best = 0
+    width = SMOOTHING / float(curve.x[1] - curve.x[0])
+    smooth = gaussian_filter1d(curve.y, width, mode="nearest")
+    # the noise left of that of independent bins: the squares of a Gaussian's weights are a narrower Gaussian of sum 1 / (2 √π width)
+    left = gaussian_filter1d(np.nan_to_num(curve.error) ** 2, width / np.sqrt(2.0), mode="nearest") / (2.0 * np.sqrt(np.pi) * width)
+    noise = np.sqrt(np.maximum(left, 0.0))
+    peak, at = 0, 0
     for i, value in enumerate(smooth):
-        if value > smooth[best]:
-            best = i
-        elif smooth[best] > SMALL * smooth.max() and value < DEPTH * smooth[best]:
-            if smooth[best] - value > SIGMAS * np.hypot(noise[best], noise[i]):
-                return best
-            best = i  # a spike of noise
-    return None
+        if value > smooth[peak] and at == peak:
+            peak = at = i  # still rising to the peak
+        elif value < smooth[at]:
+            at = i
+        elif value > smooth[at] + RISE * (smooth[peak] - smooth[at]):
+            if _is_clear(smooth, noise, peak, at):
+                return _place(curve.x, smooth, peak, at)
+            peak = at = i
+    return _place(curve.x, smooth, peak, at) if smooth[at] < EMPTY * smooth[peak] and _is_clear(smooth, noise, peak, at) else None
+
+
+def _is_clear(smooth: np.ndarray, noise: np.ndarray, peak: int, at: int) -> bool:
+    fall = smooth[peak] - smooth[at]
+    return bool(
+        smooth[peak] > SMALL * smooth.max() and smooth[at] < DEPTH * smooth[peak] and fall > SIGMAS * np.hypot(noise[peak], noise[at])
+    )
+
+
+def _place(x: np.ndarray, smooth: np.ndarray, peak: int, at: int) -> float:
+    """Of the minimum, or of the middle of a range without anything."""
+    if smooth[at] >= EMPTY * smooth[peak]:
+        return float(x[at])
+    nothing = smooth[peak:] < EMPTY * smooth[peak]
+    first = peak + int(np.argmax(nothing))
+    behind = np.flatnonzero(smooth[first:] >= EMPTY * smooth[peak])
+    last = first + (int(behind[0]) if len(behind) else len(smooth) - 1 - first)
+    return float((x[first] + x[last]) / 2)

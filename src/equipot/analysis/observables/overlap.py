@@ -11,6 +11,7 @@ from equipot.analysis.observables.result import Curve, Observable, Value
 DRAWS = 1000
 CONFIDENCE = 0.95
 MANY_SIGMA = 3.0
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Overlap:
     @property
     def within_noise(self) -> bool | None:
         """Whether noise alone explains the difference; None where there are no errors."""
-        return None if math.isnan(self.floor) else self.overlap >= self.floor
+        return None if math.isnan(self.floor) else self.overlap >= self.floor - ROUNDING
 
 
 @dataclass(frozen=True)

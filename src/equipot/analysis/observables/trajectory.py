@@ -169,14 +169,20 @@ def _frames(name: str, notes: list[str]) -> Iterator[Atoms]:
             n_frames, problem = scan_xyz.whole_frames(text, path)
             if problem:
                 notes.append(f"{problem}; the {n_frames} frames before are analysed")
-            wanted = selection.indices(n_frames, str(path))
+            wanted = _forward(selection.indices(n_frames, str(path)), name)
             text.seek(0)
             yield from _named(
                 read_xyz(text, index=slice(wanted.start, wanted.stop, wanted.step), properties_parser=scan_xyz.parse_comment), path
             )
         return
     frames = _by_ase(path)
-    yield from (frames[i] for i in selection.indices(len(frames), str(path)))
+    yield from (frames[i] for i in _forward(selection.indices(len(frames), str(path)), name))
+
+
+def _forward(wanted: range, name: str) -> range:
+    if wanted.step < 0:
+        raise UserError(f"{name}: a trajectory is read forward in time: choose frames with a positive step")
+    return wanted
 
 
 def _named(frames: Iterator[Atoms], path: Path) -> Iterator[Atoms]:
