@@ -167,14 +167,15 @@ def _introduce(config: RunConfig, prepared: Prepared, potential: Potential, fold
     write_config(config, folder / "config.yaml")
     write_whole(folder / "split.json", json.dumps(prepared.split_record(), indent=0).encode())
     n_valid = len(prepared.validation) if prepared.validation else 0
+    said = log if config.train.member in (None, 0) else EPOCHS  # of the members of an ensemble the first tells of the data, the logs of all
     if prepared.references.kind in ("isolated", "given"):
-        log.info("%s", prepared.references.message)
+        said.info("%s", prepared.references.message)
     for count in prepared.report.counts:
         labels = ", ".join(f"{name} {n}" for name, n in count.labels.items())
-        log.info("%s (%s): %d structures; labelled: %s", count.file, count.role, count.n_frames, labels)
+        said.info("%s (%s): %d structures; labelled: %s", count.file, count.role, count.n_frames, labels)
     for finding in prepared.report.warnings:
         # What the references cost has been said when they were found: only the run's log lacks it.
-        (EPOCHS if finding.code == "no-isolated-atoms" else log).warning("%s", finding)
+        (EPOCHS if finding.code == "no-isolated-atoms" else said).warning("%s", finding)
     sizes = f"{len(prepared.train)} structures to train on, {n_valid} for validation, {sum(map(len, prepared.tests.values()))} for tests"
     n_weights = sum(p.numel() for p in potential.parameters() if p.requires_grad)
     log.info("%s; %s with %d weights, %s; into %s", sizes, prepared.spec.preset, n_weights, config.train.dtype, folder)

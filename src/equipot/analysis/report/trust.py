@@ -31,6 +31,8 @@ def checks(content: Content) -> Section | None:
 
 
 def _row(result: dict[str, Any]) -> list[Any]:
+    if result.get("skipped"):
+        return [Cell("not measured"), Cell(result["name"], detail=result["title"]), "", "", result["message"]]
     word, style = VERDICTS.get((result["passed"], result["kind"]), ("warns", "warn"))
     value = number(result["value"], 2) if result["value"] is not None else Cell("none", float("inf"), "bad")
     limit = number(result["threshold"], 2)
