@@ -1,13 +1,14 @@
 """equipot export."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from equipot.engine.file import read_native
-from equipot.model import Potential, save_model
+from equipot.engine.file import ENSEMBLE, read_native
+from equipot.model import Potential, load_model, save_model
 from equipot.presets import nequip
 from equipot.spec import EnergySpec, ModelSpec
 
@@ -34,6 +35,20 @@ def test_a_file_with_its_error_and_origin(model: Path) -> None:
     assert "largest error of the tables" in done.stdout
     assert max(header["tabulation"]["relative_error"]) < 1e-6
     assert header["provenance"] == {"epoch": 7} and header["elements"] == [1, 8]
+
+
+def test_several_models_become_an_ensemble(model: Path) -> None:
+    other, alien, out = model.with_name("n.equipot"), model.with_name("alien.equipot"), model.with_name("e.eqn")
+    potential = load_model(model)
+    save_model(Potential(potential.spec, dtype=potential.dtype, seed=5), other)
+    done = equipot("export", model, other, "-o", out, "--accuracy", "1e-4")
+    assert done.returncode == 0, done.stderr
+    found = read_native(out)
+    assert "an ensemble of 2" in done.stdout and found.header["ensemble"] == 2
+    assert found.tensors[ENSEMBLE].tolist() == [2] and found.header["provenance"]["members"][0] == {"epoch": 7}
+    save_model(Potential(dataclasses.replace(potential.spec, cutoff=3.5), dtype=potential.dtype), alien)
+    done = equipot("export", model, alien, "-o", out)
+    assert done.returncode == 2 and "all need the same spec" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from equipot.ase import Calculator
 from equipot.cli import evaluate, info
-from equipot.errors import UserError
+from equipot.engine.library import library
 from equipot.interfaces.engines import _say_once
 from equipot.interfaces.md import resume_md, run_md
 from equipot.interfaces.md_log import read_log
@@ -116,8 +116,15 @@ def test_evaluate_and_info_tell_of_it(ensemble_file, crystal, tmp_path):
     assert "3 members" in shown.output
 
 
-def test_the_native_engine_asked_for_by_name_says_why_not(ensemble_file):
-    try:
-        Calculator(ensemble_file, engine="native")
-    except UserError as error:
-        assert "ensemble" in str(error) or "native engine was not built" in str(error)
+@pytest.mark.skipif(library() is None, reason="the native engine was not built")
+@pytest.mark.parametrize("structure", ["crystal", "ethanol"])
+def test_the_native_engine_agrees(ensemble_file, structure, request):
+    atoms = request.getfixturevalue(structure)
+    found = {}
+    for engine in ("torch", "native"):
+        atoms.calc = Calculator(ensemble_file, engine=engine)
+        atoms.get_forces()
+        found[engine] = atoms.calc.results
+    assert found["native"].keys() == found["torch"].keys()
+    for name, value in found["torch"].items():
+        assert found["native"][name] == pytest.approx(value, abs=1e-6), name

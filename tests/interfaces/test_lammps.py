@@ -19,7 +19,7 @@ from lammps_systems import systems, triclinic, water
 from equipot.data.neighbours import neighbour_graph
 from equipot.engine.native import NativeModel
 from equipot.interfaces import lammps_plugin
-from equipot.model import Potential, predict
+from equipot.model import Ensemble, Potential, predict
 from equipot.model.export import native_bytes
 
 ENERGY, FORCES = 1e-6, 1e-5  # eV per atom, eV/Å
@@ -108,6 +108,21 @@ def test_an_atom_without_neighbours_has_its_reference_energy(case):
     assert case.found[1]["one atom"].energy == 2.25
     assert case.found[2]["dimer out of reach"].energies.tolist() == [-1.5, 2.25]
     assert case.found[2]["dimer at the cutoff"].forces.any() == (case.potential.spec.pair_cutoff is None)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_ensemble_is_its_mean(lammps, plugin, tmp_path, ranks):
+    first = potential_of(POINTS["mace"], e0=(-1.5, 2.25))
+    members = [first, *(Potential(first.spec, dtype=first.dtype, seed=seed) for seed in (21, 22))]
+    (tmp_path / "m.eqn").write_bytes(native_bytes(Ensemble(members), 1e-6))
+    (tmp_path / "w.data").write_text(data_file(water()))
+    run(lammps, f"plugin load {plugin}\n{setup('w')}{EQUIPOT}{results('w')}", tmp_path, ranks)
+    found = read("w", tmp_path)
+    expected = compute(NativeModel(tmp_path / "m.eqn"), graph_of(found, np.array([True] * 3), first))
+    assert found.energies == pytest.approx(expected.energies, abs=1e-9)
+    assert found.forces == pytest.approx(expected.forces, abs=1e-9)
+    assert found.virial == pytest.approx(six(expected.virial), abs=1e-7)
+    assert found.virials == pytest.approx(six(expected.virials), abs=1e-7)
 
 
 def test_an_exchange_left_out_is_seen(lammps, tmp_path):

@@ -12,6 +12,8 @@ All numbers little-endian. The engine (`csrc/engine/file.cpp`) reads the same fo
 
 A record: name, 64 bytes, zero-terminated; u32 type (0: float64, 1: int64); u32 number of dimensions ≤ 4; u64 shape[4]; u64 offset from the file's
 beginning; u64 bytes; 8 zeros.
+
+Version 2 holds an ensemble: a tensor `ensemble`, the number of its members, and the tensors of member i as `members.<i>.NAME`.
 """
 
 import json
@@ -24,9 +26,11 @@ import numpy as np
 
 from equipot.errors import UserError
 
-FILE_VERSION = 1
+FILE_VERSION = 2
+"""The newest; a file of one model is of version 1, an ensemble's of version 2."""
 MAGIC = b"EQUIPOTN"
 SUFFIX = ".eqn"
+ENSEMBLE = "ensemble"
 _HEAD = struct.Struct("<8sIIQQQ")
 _RECORD = struct.Struct("<64sII4QQQ8x")
 _TYPES = (np.dtype("<f8"), np.dtype("<i8"))
@@ -62,7 +66,7 @@ def to_bytes(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> bytes:
     for start, content in parts:
         body[start : start + len(content)] = content
     checksum = zlib.crc32(bytes(body[_HEAD.size :]))
-    body[: _HEAD.size] = _HEAD.pack(MAGIC, FILE_VERSION, len(tensors), len(text), offset, checksum)
+    body[: _HEAD.size] = _HEAD.pack(MAGIC, 2 if ENSEMBLE in tensors else 1, len(tensors), len(text), offset, checksum)
     return bytes(body)
 
 
@@ -75,8 +79,8 @@ def read_native(path: str | Path) -> NativeFile:
     if len(content) < _HEAD.size or content[:8] != MAGIC:
         raise UserError(f"{path}: not an exported model (.eqn): make one with equipot export MODEL --to lammps -o FILE.eqn")
     _, version, n, text_bytes, file_bytes, checksum = _HEAD.unpack_from(content)
-    if version != FILE_VERSION:
-        raise UserError(f"{path}: version {version} of the format, this equipot reads {FILE_VERSION}: export the model anew")
+    if not 1 <= version <= FILE_VERSION:
+        raise UserError(f"{path}: version {version} of the format, this equipot reads up to {FILE_VERSION}: export the model anew")
     if file_bytes != len(content) or zlib.crc32(content[_HEAD.size :]) != checksum:
         raise UserError(f"{path}: damaged or cut short")
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from equipot.errors import UserError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 _NAMES = ("libequipot_engine.so", "libequipot_engine.dylib", "equipot_engine.dll")
 # result and arguments of every function; arrays are addresses
 _FUNCTIONS = {
@@ -27,7 +27,10 @@ _FUNCTIONS = {
     "eq_row_length": (c_int64, [c_void_p, c_int]),
     "eq_header": (c_char_p, [c_void_p]),
     "eq_bytes": (c_int64, [c_void_p]),
+    "eq_n_members": (c_int, [c_void_p]),
     "eq_compute": (c_int, [c_void_p, c_int64] + [c_void_p] * 11),
+    "eq_compute_spread": (c_int, [c_void_p, c_int64] + [c_void_p] * 13),
+    "eq_next_member": (c_int, [c_void_p]),
     "eq_begin": (c_int, [c_void_p, c_int64, c_int64] + [c_void_p] * 4),
     "eq_forward_layer": (c_int, [c_void_p, c_int]),
     "eq_rows": (c_void_p, [c_void_p, c_int]),

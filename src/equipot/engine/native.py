@@ -31,6 +31,8 @@ class Result(NamedTuple):
     forces: np.ndarray | None  # (n_atoms, 3) eV/Å
     virial: np.ndarray | None  # (3, 3) eV: −Σ_e r_e ⊗ ∂E/∂r_e = −V σ
     virials: np.ndarray | None  # (n_atoms, 3, 3) eV: the part of the edges that end at each atom
+    energy_std: float | None = None  # eV: √(Σ_m (E_m − ⟨E⟩)² / (M − 1)) over the members of an ensemble
+    forces_std: np.ndarray | None = None  # (n_atoms,) eV/Å: √(Σ_m |F_im − ⟨F_i⟩|² / (M − 1))
 
 
 class NativeModel:
@@ -55,6 +57,7 @@ class NativeModel:
         self.elements: tuple[int, ...] = tuple(self._lib.eq_elements(self._handle)[: self._lib.eq_n_elements(self._handle)])
         self.cutoff: float = self._lib.eq_cutoff(self._handle)
         self.n_layers: int = self._lib.eq_n_layers(self._handle)
+        self.n_members: int = self._lib.eq_n_members(self._handle)
         self.n_threads = 1
         self.set_threads(n_threads)
 
@@ -102,8 +105,12 @@ class NativeModel:
         forces: bool = True,
         virial: bool = False,
         virials: bool = False,
+        spread: bool = False,
     ) -> Result:
-        """Everything at once. types (n,), indices into `elements`; positions (n, 3) and cell (3, 3) in Å, rows are lattice vectors."""
+        """Everything at once. types (n,), indices into `elements`; positions (n, 3) and cell (3, 3) in Å, rows are lattice vectors.
+
+        Of an ensemble the means of its members, and with `spread` how far they are apart. Raises UserError for the spread of one model.
+        """
         types, positions, cell = _array(types, np.int32), _array(positions, np.float64), _array(cell, np.float64)
         n = len(types)
         start, sender, shift = (_array(a, t) for a, t in zip(neighbours, (np.int64, np.int32, np.int32), strict=True))
@@ -119,9 +126,11 @@ class NativeModel:
         force = np.zeros((n, 3)) if forces else None
         whole = np.zeros((3, 3)) if virial else None
         parts = np.zeros((n, 3, 3)) if virials else None
-        arrays = (types, positions, cell, start, sender, shift, energy, energies, force, whole, parts)
-        self._check(self._lib.eq_compute(self._handle, n, *map(_address, arrays)))
-        return Result(float(energy[0]), energies, force, whole, parts)
+        doubt = np.zeros(1) if spread else None
+        doubts = np.zeros(n) if spread else None
+        arrays = (types, positions, cell, start, sender, shift, energy, energies, force, whole, parts, doubt, doubts)
+        self._check(self._lib.eq_compute_spread(self._handle, n, *map(_address, arrays)))
+        return Result(float(energy[0]), energies, force, whole, parts, float(doubt[0]) if spread else None, doubts)
 
     def begin(self, n_local: int, types: ArrayLike, start: ArrayLike, sender: ArrayLike, vectors: ArrayLike) -> None:
         """The staged computation, as a domain-decomposed program uses it: `types` of local and then ghost atoms, edges of local centres."""
@@ -131,6 +140,10 @@ class NativeModel:
             raise ValueError("arrays of shapes that do not belong together")
         self._sizes = (n_local, len(types))
         self._check(self._lib.eq_begin(self._handle, n_local, len(types) - n_local, *map(_address, (types, start, sender, vectors))))
+
+    def next_member(self) -> None:
+        """The next member of an ensemble on the same atoms and edges, its layers still to be done."""
+        self._check(self._lib.eq_next_member(self._handle))
 
     def forward_layer(self, t: int) -> None:
         """Layer t of local atoms."""

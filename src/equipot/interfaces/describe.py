@@ -85,6 +85,7 @@ def describe_exported(path: Path) -> dict[str, Any]:
         "body_order": body_order(spec),
         "smoothness": smoothness(spec),
         "dtype": header["dtype"],
+        "ensemble": header.get("ensemble"),
         "tabulation": header["tabulation"],
         "format": header["format"],
         "equipot": header["equipot"],

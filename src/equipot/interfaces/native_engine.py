@@ -21,15 +21,18 @@ ATOMS_PER_THREAD = 32  # fewer are not worth waking one
 
 
 class NativeEngine:
-    """Energies and derivatives by the native engine; the neighbour list is searched anew only when atoms have moved about half the skin."""
+    """Energies and derivatives by the native engine, of an ensemble the mean and the spread of its members.
+
+    The neighbour list is searched anew only when atoms have moved about half the skin.
+    """
 
     name = "native"
-    uncertainties: tuple[str, ...] = ()
 
     def __init__(self, model: NativeModel, skin: float = 1.0, n_threads: int | None = None) -> None:
         self.model, self.skin = model, check_skin(skin)
         self.n_threads = n_threads or available_threads()
         self.elements, self.dtype = model.elements, model.dtype
+        self.uncertainties = ("energy_std", "forces_std") if model.n_members > 1 else ()
         self._numbers: np.ndarray | None = None
         self._types: np.ndarray | None = None
         self._neighbours: EdgeList | None = None
@@ -73,13 +76,15 @@ class NativeEngine:
             self._numbers = np.array(numbers)
             self.model.set_threads(max(1, min(self.n_threads, len(numbers) // ATOMS_PER_THREAD)))
         edges = Neighbours(*self._neighbours.update(positions, cell, pbc))
-        found = self.model.compute(self._types, positions, cell, edges, virial=stress)
+        found = self.model.compute(self._types, positions, cell, edges, virial=stress, spread=bool(self.uncertainties))
         volume = abs(np.linalg.det(cell)) if stress else 1.0
         return Evaluation(
             energy=found.energy,
             energies=found.energies,
             forces=found.forces,
             stress=-0.5 * (found.virial + found.virial.T) / volume if stress else None,
+            energy_std=found.energy_std,
+            forces_std=found.forces_std,
         )
 
     def __getstate__(self) -> dict:

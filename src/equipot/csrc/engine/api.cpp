@@ -1,10 +1,12 @@
 // The C interface: arguments checked, calls in their order, exceptions turned into codes.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <new>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "engine.hpp"
 #include "equipot_engine.h"
@@ -117,19 +119,19 @@ int eq_set_threads(eq_engine* e, int n_threads) {
 
 int eq_precision(const eq_engine* e) { return !e ? 0 : e->engine.index() == 0 ? EQ_FLOAT32 : EQ_FLOAT64; }
 int eq_n_elements(const eq_engine* e) {
-  return e ? e->with([](const auto& engine) { return engine.model.n_elements; }) : 0;
+  return e ? e->with([](const auto& engine) { return engine.model().n_elements; }) : 0;
 }
 const int32_t* eq_elements(const eq_engine* e) {
-  return e ? e->with([](const auto& engine) { return engine.model.elements.data(); }) : nullptr;
+  return e ? e->with([](const auto& engine) { return engine.model().elements.data(); }) : nullptr;
 }
 double eq_cutoff(const eq_engine* e) {
-  return e ? e->with([](const auto& engine) { return engine.model.cutoff; }) : 0.0;
+  return e ? e->with([](const auto& engine) { return engine.model().cutoff; }) : 0.0;
 }
 double eq_pair_cutoff(const eq_engine* e, int centre, int neighbour) {
   if (!e) return 0.0;
   return e->with([&](const auto& engine) {
-    const int n = engine.model.n_elements;
-    return centre < 0 || centre >= n || neighbour < 0 || neighbour >= n ? 0.0 : engine.model.pair_cutoffs[centre * n + neighbour];
+    const int n = engine.model().n_elements;
+    return centre < 0 || centre >= n || neighbour < 0 || neighbour >= n ? 0.0 : engine.model().pair_cutoffs[centre * n + neighbour];
   });
 }
 int eq_n_layers(const eq_engine* e) {
@@ -139,23 +141,104 @@ int64_t eq_row_length(const eq_engine* e, int t) {
   return e ? e->with([&](const auto& engine) { return t < 0 || t >= engine.n_layers() ? int64_t{0} : engine.row_length(t); }) : 0;
 }
 const char* eq_header(const eq_engine* e) {
-  return e ? e->with([](const auto& engine) { return engine.model.header.c_str(); }) : "";
+  return e ? e->with([](const auto& engine) { return engine.model().header.c_str(); }) : "";
 }
 int64_t eq_bytes(const eq_engine* e) {
   return e ? e->with([](const auto& engine) { return engine.bytes(); }) : 0;
 }
 
+int eq_n_members(const eq_engine* e) {
+  return e ? e->with([](const auto& engine) { return engine.n_members(); }) : 0;
+}
+
+namespace {
+
+// Where results of a member go; each may be null.
+struct Outputs {
+  double *energy, *energies, *forces, *virial, *virials;
+};
+
+// All layers of the member whose turn it is.
+template <class E>
+void run_member(E& engine, const Outputs& to) {
+  for (int t = 0; t < engine.n_layers(); ++t) engine.forward(t);
+  engine.energies(to.energy, to.energies);
+  if (!to.forces && !to.virial && !to.virials) return;
+  for (int t = engine.n_layers(); t-- > 0;) engine.backward(t);
+  engine.forces(to.forces, to.virial, to.virials);
+}
+
+// Mean of the members seen so far and, where it is asked for, the sum of squared distances from it, each member's at a time.
+struct Mean {
+  double *to, *squares;
+  int64_t n;
+  int64_t per;  // numbers that share a square
+  std::vector<double> one;
+
+  Mean(double* mean, double* squares, int64_t n, int64_t per) : to(mean), squares(squares), n(n), per(per), one(mean || squares ? n : 0), own_(0) {
+    if (!to && squares) own_.resize(n), to = own_.data();
+    if (to) std::fill_n(to, n, 0.0);
+    if (squares) std::fill_n(squares, n / per, 0.0);
+  }
+  double* part() { return one.empty() ? nullptr : one.data(); }
+  void add(int m) {
+    if (!to) return;
+    for (int64_t k = 0; k < n; ++k) {
+      const double away = one[k] - to[k];
+      to[k] += away / (m + 1);
+      if (squares) squares[k / per] += away * (one[k] - to[k]);
+    }
+  }
+  void finish(int n_members) {
+    if (squares)
+      for (int64_t k = 0; k < n / per; ++k) squares[k] = std::sqrt(squares[k] / (n_members - 1));
+  }
+
+ private:
+  std::vector<double> own_;
+};
+
+template <class E>
+void run_ensemble(E& engine, int64_t n_atoms, const Outputs& to, double* energy_std, double* forces_std) {
+  Mean energy(to.energy, energy_std, 1, 1), energies(to.energies, nullptr, n_atoms, 1), forces(to.forces, forces_std, 3 * n_atoms, 3),
+      virial(to.virial, nullptr, 9, 1), virials(to.virials, nullptr, 9 * n_atoms, 1);
+  for (int m = 0; m < engine.n_members(); ++m) {
+    if (m > 0) engine.select(m);
+    run_member(engine, {energy.part(), energies.part(), forces.part(), virial.part(), virials.part()});
+    for (Mean* mean : {&energy, &energies, &forces, &virial, &virials}) mean->add(m);
+  }
+  for (Mean* mean : {&energy, &forces}) mean->finish(engine.n_members());
+}
+
+}  // namespace
+
 int eq_compute(eq_engine* e, int64_t n_atoms, const int32_t* types, const double* positions, const double* cell, const int64_t* edge_start,
                const int32_t* sender, const int32_t* shift, double* energy, double* energies, double* forces, double* virial, double* virials) {
+  return eq_compute_spread(e, n_atoms, types, positions, cell, edge_start, sender, shift, energy, energies, forces, virial, virials, nullptr, nullptr);
+}
+
+int eq_compute_spread(eq_engine* e, int64_t n_atoms, const int32_t* types, const double* positions, const double* cell, const int64_t* edge_start,
+                      const int32_t* sender, const int32_t* shift, double* energy, double* energies, double* forces, double* virial, double* virials,
+                      double* energy_std, double* forces_std) {
   return guarded(e, [&](auto& engine) -> int {
     if (n_atoms < 0 || (n_atoms > 0 && (!types || !positions || !edge_start || (edge_start[n_atoms] > 0 && !sender) || (shift && !cell))))
       return fail(e, EQ_BAD_ARGUMENT, "a required array is missing or a size is negative");
+    if ((energy_std || forces_std) && engine.n_members() < 2) return fail(e, EQ_BAD_ARGUMENT, "one model alone has no spread");
     if (!engine.begin(n_atoms, types, positions, cell, edge_start, sender, shift)) return fail(e, EQ_BAD_INDEX, bad_edges);
-    for (int t = 0; t < engine.n_layers(); ++t) engine.forward(t);
-    engine.energies(energy, energies);
-    if (!forces && !virial && !virials) return EQ_OK;
-    for (int t = engine.n_layers(); t-- > 0;) engine.backward(t);
-    engine.forces(forces, virial, virials);
+    const Outputs to{energy, energies, forces, virial, virials};
+    if (engine.n_members() == 1)
+      run_member(engine, to);
+    else
+      run_ensemble(engine, n_atoms, to, energy_std, forces_std);
+    return EQ_OK;
+  });
+}
+
+int eq_next_member(eq_engine* e) {
+  return guarded(e, [&](auto& engine) -> int {
+    if (engine.n_forward < 0 || engine.member() + 1 >= engine.n_members())
+      return fail(e, EQ_BAD_STATE, "there is no further member, or no configuration");
+    engine.select(engine.member() + 1);
     return EQ_OK;
   });
 }

@@ -17,7 +17,7 @@ bool Engine<T>::list_edges(int64_t n_local, int64_t n_ghost, const int32_t* type
     if (edge_start[i + 1] < edge_start[i]) return false;
   int32_t* own = types_.reserve(n_atoms);
   for (int64_t i = 0; i < n_atoms; ++i) {
-    if (types[i] < 0 || types[i] >= model.n_elements) return false;
+    if (types[i] < 0 || types[i] >= model().n_elements) return false;
     own[order_.place(static_cast<int32_t>(i))] = types[i];
   }
   int64_t* start = start_.reserve(n_local + 1);
@@ -33,7 +33,7 @@ bool Engine<T>::list_edges(int64_t n_local, int64_t n_ghost, const int32_t* type
       double* to = v + 3 * n;
       vector(e, i, sender[e], to);
       const double squared = to[0] * to[0] + to[1] * to[1] + to[2] * to[2];
-      const double cutoff = model.pair_cutoffs[types[i] * model.n_elements + types[sender[e]]];
+      const double cutoff = model().pair_cutoffs[types[i] * model().n_elements + types[sender[e]]];
       good = good && std::isfinite(squared);
       if (!(squared < cutoff * cutoff)) continue;
       j[n] = order_.place(sender[e]);
@@ -44,14 +44,20 @@ bool Engine<T>::list_edges(int64_t n_local, int64_t n_ghost, const int32_t* type
   if (!good) return false;
   n_local_ = n_local, n_ghost_ = n_ghost, n_edges_ = n;
   sort_by_sender();
-  double* pull = pull_.reserve(3 * n);
-  for (int64_t e = 0; e < 3 * n; ++e) pull[e] = 0;
-  double *learned = learned_.reserve(n_local), *pair = pair_.reserve(n_local);
-  for (int64_t i = 0; i < n_local; ++i) learned[i] = pair[i] = 0;
-  if (model.zbl.on) add_repulsion();
-  for (int t = 1; t < n_layers(); ++t) sent_[t].reserve(n_atoms * row_length(t));
-  n_forward = 0;
+  select(0);
   return true;
+}
+
+template <class T>
+void Engine<T>::select(int member) {
+  current_ = member;
+  double* pull = pull_.reserve(3 * n_edges_);
+  for (int64_t e = 0; e < 3 * n_edges_; ++e) pull[e] = 0;
+  double *learned = learned_.reserve(n_local_), *pair = pair_.reserve(n_local_);
+  for (int64_t i = 0; i < n_local_; ++i) learned[i] = pair[i] = 0;
+  if (model().zbl.on) add_repulsion();
+  for (int t = 1; t < n_layers(); ++t) sent_[t].reserve((n_local_ + n_ghost_) * row_length(t));
+  n_forward = 0, n_backward = -1;
 }
 
 template <class T>
@@ -95,12 +101,12 @@ void Engine<T>::sort_by_sender() {
 // E_i = 1/2 sum_j q^2 Z Z'/r sum_n c_n exp(-d_n r/a) u(r/r_c), with the polynomial envelope u.
 template <class T>
 void Engine<T>::add_repulsion() {
-  const Zbl& zbl = model.zbl;
+  const Zbl& zbl = model().zbl;
   const double p = zbl.p;
   for (int64_t j = 0, e = 0; e < n_edges_; ++e) {
     while (e >= sender_start_[j + 1]) ++j;
     const int64_t i = receiver_[e];
-    const double* pair = zbl.pairs.data() + 3 * (types_[i] * model.n_elements + types_[j]);
+    const double* pair = zbl.pairs.data() + 3 * (types_[i] * model().n_elements + types_[j]);
     const double* v = back_vectors_.data() + 3 * e;
     const double r = std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]), x = r / pair[2];
     if (x >= 1) continue;
@@ -112,7 +118,7 @@ void Engine<T>::add_repulsion() {
     const double power = std::pow(x, p - 1);
     const double u = 1 - power * x * ((p + 1) * (p + 2) / 2 - x * (p * (p + 2) - p * (p + 1) / 2 * x));
     const double du = -p * (p + 1) * (p + 2) / 2 * power * (1 - x) * (1 - x) / pair[2];
-    const double factor = pair[0] * (zbl.scaled ? model.scale[types_[i]] : 1.0), value = factor * screening / r;
+    const double factor = pair[0] * (zbl.scaled ? model().scale[types_[i]] : 1.0), value = factor * screening / r;
     const double along = factor * slope / r - value / r;
     pair_[i] += value * u;
     for (int a = 0; a < 3; ++a) pull_[3 * e + a] += (along * u + value * du) * v[a] / r;

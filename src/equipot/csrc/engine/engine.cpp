@@ -22,41 +22,60 @@ constexpr double shortest = 1e-16;  // squared length of a channel below which a
 }  // namespace
 
 template <class T>
-Engine<T>::Engine(const File& file) : model(file) {
-  const size_t n = model.layers.size();
-  for (auto* list : {&sent_, &features_, &before_gate_, &densities_, &density_sums_}) list->resize(n);
+Engine<T>::Engine(const File& file) {
+  const int64_t n_members = file.n_members();
+  for (int64_t m = 0; m < n_members; ++m) {
+    members_.push_back(std::make_unique<Member>(file.member(m)));
+    const Model<T>&one = members_[0]->model, &other = members_[m]->model;
+    bool fits = one.elements == other.elements && one.pair_cutoffs == other.pair_cutoffs && one.layers.size() == other.layers.size();
+    for (size_t t = 0; fits && t < one.layers.size(); ++t) fits = one.layers[t].row_dim == other.layers[t].row_dim;
+    if (!fits) throw BadFile("damaged: model " + std::to_string(m) + " of the ensemble is another one than model 0");
+  }
+  for (auto* list : {&sent_, &features_, &before_gate_, &densities_, &density_sums_}) list->resize(members_[0]->model.layers.size());
   int64_t widest = 1;
-  for (const auto& layer : model.layers) widest = std::max({widest, layer.a_dim, layer.d_dim, layer.u_dim});
+  for (const auto& member : members_)
+    for (const auto& layer : member->model.layers) widest = std::max({widest, layer.a_dim, layer.d_dim, layer.u_dim});
   block_ = std::min<int64_t>(32, std::max<int64_t>(4, (int64_t{1} << 19) / (widest * static_cast<int64_t>(sizeof(T)))));
   scratch_.resize(1);
-  // what atoms send in the first layer, by element
-  const int64_t width = row_length(0), dim = model.layers[0].h_dim;
-  std::vector<int32_t> each(model.n_elements);
-  for (int z = 0; z < model.n_elements; ++z) each[z] = z;
-  std::vector<T> first(model.embedding);
-  T* sent = sent_[0].reserve(model.n_elements * width);
-  const auto& layer = model.layers[0];
-  if (dim == 0) throw BadFile("damaged: no features");
+  for (current_ = 0; current_ < n_members; ++current_) {
+    send_first();
+    measure_bare_atoms();
+  }
+  current_ = 0;
+}
+
+// What atoms send in the first layer, by element.
+template <class T>
+void Engine<T>::send_first() {
+  const auto& layer = model().layers[0];
+  const int n = model().n_elements;
+  if (layer.h_dim == 0) throw BadFile("damaged: no features");
+  std::vector<int32_t> each(n);
+  for (int z = 0; z < n; ++z) each[z] = z;
+  std::vector<T>& sent = members_[current_]->first;
+  sent.resize(n * layer.row_dim);
   if (layer.has_up)
-    apply(layer.up, false, model.n_elements, each.data(), first.data(), sent, false, scratch_[0]);
+    apply(layer.up, false, n, each.data(), model().embedding.data(), sent.data(), false, scratch_[0]);
   else
-    std::copy(first.begin(), first.end(), sent);
-  for (int z = 0; z < model.n_elements; ++z)
-    for (int64_t k = 0; k < width; ++k) sent[z * width + k] *= layer.scale[z];
-  measure_bare_atoms();
+    std::copy(model().embedding.begin(), model().embedding.end(), sent.begin());
+  for (int z = 0; z < n; ++z)
+    for (int64_t k = 0; k < layer.row_dim; ++k) sent[z * layer.row_dim + k] *= layer.scale[z];
 }
 
 // Site energies of atoms without neighbours, to be subtracted where the model says so: in this arithmetic, so that nothing is left over.
 template <class T>
 void Engine<T>::measure_bare_atoms() {
-  bare_.assign(model.n_elements, 0.0);
-  if (!model.subtract_bare) return;
-  std::vector<int32_t> types(model.n_elements);
-  std::vector<int64_t> start(model.n_elements + 1, 0);
-  for (int z = 0; z < model.n_elements; ++z) types[z] = z;
-  begin(model.n_elements, 0, types.data(), start.data(), nullptr, nullptr);
+  std::vector<double>& bare = members_[current_]->bare;
+  bare.assign(model().n_elements, 0.0);
+  if (!model().subtract_bare) return;
+  std::vector<int32_t> types(model().n_elements);
+  std::vector<int64_t> start(model().n_elements + 1, 0);
+  for (int z = 0; z < model().n_elements; ++z) types[z] = z;
+  const int member = current_;
+  begin(model().n_elements, 0, types.data(), start.data(), nullptr, nullptr);
+  select(member);
   for (int t = 0; t < n_layers(); ++t) forward(t);
-  for (int z = 0; z < model.n_elements; ++z) bare_[z] = learned_[z];
+  for (int z = 0; z < model().n_elements; ++z) bare[z] = learned_[z];
   n_forward = n_backward = -1;
 }
 
@@ -74,7 +93,7 @@ void Engine<T>::apply(const Linear<T>& linear, bool transposed, int64_t n, const
   if (!add && !covered) clear(y, n * y_dim);
   add = add || !covered;
   const T* weights = transposed ? linear.transposed.data() : linear.panels.data();
-  for (int z = 0; z < (linear.per_element ? model.n_elements : 1); ++z) {
+  for (int z = 0; z < (linear.per_element ? model().n_elements : 1); ++z) {
     s.picked.clear();
     for (int64_t i = 0; i < n; ++i)
       if (!linear.per_element || types[i] == z) s.picked.push_back(static_cast<int32_t>(i));
@@ -181,7 +200,7 @@ double Engine<T>::read(const Readout<T>& readout, const T* h, Scratch& s, T* gra
 
 template <class T>
 void Engine<T>::forward(int t) {
-  const auto& layer = model.layers[t];
+  const auto& layer = model().layers[t];
   features_[t].reserve(n_local_ * layer.out_dim);
   if (layer.has_gate) before_gate_[t].reserve(n_local_ * layer.u_dim);
   if (layer.has_product || layer.has_density) densities_[t].reserve(n_local_ * layer.d_dim);
@@ -193,7 +212,7 @@ void Engine<T>::forward(int t) {
 
 template <class T>
 void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
-  const auto& layer = model.layers[t];
+  const auto& layer = model().layers[t];
   const int64_t n = last - first;
   const int32_t* types = types_.data() + first;
   T* h = features_[t].data() + first * layer.out_dim;
@@ -201,7 +220,7 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
   T* d = layer.has_product || layer.has_density ? densities_[t].data() + first * layer.d_dim : u;
   T* sums = layer.has_density ? density_sums_[t].data() + first : nullptr;
   T* a = s.a.reserve(n * layer.a_dim);
-  kernels<T>().convolve(layer.convolution, edges(), sent_[t].data(), t == 0, first, last, a, sums);
+  kernels<T>().convolve(layer.convolution, edges(), received(t), t == 0, first, last, a, sums);
   apply(layer.linear, false, n, types, a, d, false, s);
   if (layer.has_density)
     for (int64_t i = 0; i < n; ++i)
@@ -217,7 +236,7 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
   if (layer.has_self || layer.has_skip) {
     if (t == 0) {
       T* row = s.x.reserve(n * layer.h_dim);
-      for (int64_t i = 0; i < n; ++i) std::copy_n(model.embedding.data() + types[i] * layer.h_dim, layer.h_dim, row + i * layer.h_dim);
+      for (int64_t i = 0; i < n; ++i) std::copy_n(model().embedding.data() + types[i] * layer.h_dim, layer.h_dim, row + i * layer.h_dim);
       old = row;
     } else {
       old = features_[t - 1].data() + first * layer.h_dim;
@@ -234,7 +253,7 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
 // What atoms send in layer t, from their features behind layer t - 1.
 template <class T>
 void Engine<T>::send(int t, int64_t first, int64_t last, Scratch& s) {
-  const auto& layer = model.layers[t];
+  const auto& layer = model().layers[t];
   const int64_t n = last - first, dim = layer.row_dim;
   const T* h = features_[t - 1].data() + first * layer.h_dim;
   T* sent = sent_[t].data() + first * dim;
@@ -253,7 +272,7 @@ void Engine<T>::energies(double* energy, double* energies) const {
   double sum = 0;
   for (int64_t i = 0; i < n_local_; ++i) {
     const int z = types_[i];
-    const double value = model.e0[z] + model.scale[z] * (learned_[i] - bare_[z]) + model.shift[z] + pair_[i];
+    const double value = model().e0[z] + model().scale[z] * (learned_[i] - members_[current_]->bare[z]) + model().shift[z] + pair_[i];
     sum += value;
     if (energies) energies[order_.given(i)] = value;
   }
@@ -262,7 +281,7 @@ void Engine<T>::energies(double* energy, double* energies) const {
 
 template <class T>
 void Engine<T>::backward(int t) {
-  const auto& layer = model.layers[t];
+  const auto& layer = model().layers[t];
   const int64_t n_atoms = n_local_ + n_ghost_;
   ga_.reserve(n_local_ * layer.a_dim);
   if (layer.has_density) g_density_.reserve(n_local_);
@@ -270,7 +289,7 @@ void Engine<T>::backward(int t) {
   for_blocks(n_local_, &Engine::backward_block, t);
   const Edges<T> list = edges();
   pool.run((n_atoms + senders_per_task - 1) / senders_per_task, [&](int64_t b, int thread) {
-    kernels<T>().convolve_back(layer.convolution, list, sent_[t].data(), t == 0, ga_.data(), layer.has_density ? g_density_.data() : nullptr,
+    kernels<T>().convolve_back(layer.convolution, list, received(t), t == 0, ga_.data(), layer.has_density ? g_density_.data() : nullptr,
                                b * senders_per_task, std::min(n_atoms, (b + 1) * senders_per_task), scratch_[thread].x.reserve(layer.row_dim),
                                t > 0 ? sent_[t].data() : nullptr);
   });
@@ -285,14 +304,14 @@ T* Engine<T>::self_gradients(int t) {
 
 template <class T>
 void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
-  const auto& layer = model.layers[t];
+  const auto& layer = model().layers[t];
   const int64_t n = last - first, dim = layer.out_dim;
   const int32_t* types = types_.data() + first;
   // gh: of the features behind this layer, from the next one and from the readout
   T* gh = s.x.reserve(n * dim);
   clear(gh, n * dim);
   if (t + 1 < n_layers()) {
-    const auto& next = model.layers[t + 1];
+    const auto& next = model().layers[t + 1];
     T* sent = sent_[t + 1].data() + first * next.row_dim;
     for (int64_t i = 0; i < n; ++i)
       for (int64_t k = 0; k < next.row_dim; ++k) sent[i * next.row_dim + k] *= next.scale[types[i]];
@@ -307,7 +326,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
   }
   if (layer.has_readout)
     for (int64_t i = 0; i < n; ++i)
-      read(layer.readout, features_[t].data() + (first + i) * dim, s, gh + i * dim, static_cast<T>(model.scale[types[i]]));
+      read(layer.readout, features_[t].data() + (first + i) * dim, s, gh + i * dim, static_cast<T>(model().scale[types[i]]));
   T* gu = gh;
   if (layer.has_gate) {
     gu = s.u.reserve(n * layer.u_dim);

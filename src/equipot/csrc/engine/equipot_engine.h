@@ -50,9 +50,9 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes; compare it with eq_abi_version() after loading. */
-#define EQ_ABI_VERSION 1
-/* The version of the model file that this engine writes and reads; newer ones are refused. */
-#define EQ_FILE_VERSION 1
+#define EQ_ABI_VERSION 2
+/* The newest version of the model file that this engine reads; newer ones are refused. Version 2 has ensembles. */
+#define EQ_FILE_VERSION 2
 
 enum {
   EQ_OK = 0,
@@ -99,6 +99,8 @@ EQ_API double eq_pair_cutoff(const eq_engine* engine, int type_centre, int type_
 EQ_API int eq_n_layers(const eq_engine* engine);
 /* Numbers in a row of layer t < T: what an atom sends to its neighbours in layer t. */
 EQ_API int64_t eq_row_length(const eq_engine* engine, int t);
+/* Models in the file: 1, or the members of an ensemble. They have elements, cutoffs, layers and row lengths in common. */
+EQ_API int eq_n_members(const eq_engine* engine);
 /* The JSON text of the file's header: specification, provenance, error of the tabulation. Null-terminated. */
 EQ_API const char* eq_header(const eq_engine* engine);
 /* Bytes held for the configurations computed so far, the model itself left out; they are kept for the next one. */
@@ -112,10 +114,17 @@ EQ_API int64_t eq_bytes(const eq_engine* engine);
  * Edges beyond the cutoff are ignored: a list with a skin may be given as it is. The order of atoms is the caller's: they are computed in one of the
  * engine's own, in which those that are near in space are near in memory.
  * Outputs, each may be null: energy [1]; energies [n_atoms]; forces [n_atoms][3]; virial [3][3]; virials [n_atoms][3][3].
- * If forces, virial and virials are null, no derivative is computed. */
+ * If forces, virial and virials are null, no derivative is computed.
+ * Of an ensemble of M members all are means over the members, one after another on the same edges. */
 EQ_API int eq_compute(eq_engine* engine, int64_t n_atoms, const int32_t* types, const double* positions, const double* cell,
                       const int64_t* edge_start, const int32_t* sender, const int32_t* shift, double* energy, double* energies, double* forces,
                       double* virial, double* virials);
+
+/* The same, and how far the members are apart, each of the last two may be null; EQ_BAD_ARGUMENT for one model alone.
+ *   energy_std [1] = sqrt(sum_m (E_m - <E>)^2 / (M - 1)); forces_std [n_atoms] = sqrt(sum_m |F_im - <F_i>|^2 / (M - 1)). */
+EQ_API int eq_compute_spread(eq_engine* engine, int64_t n_atoms, const int32_t* types, const double* positions, const double* cell,
+                             const int64_t* edge_start, const int32_t* sender, const int32_t* shift, double* energy, double* energies, double* forces,
+                             double* virial, double* virials, double* energy_std, double* forces_std);
 
 /* ---- Domain decomposition ---------------------------------------------------------------------------------------------------------------- */
 
@@ -123,6 +132,10 @@ EQ_API int eq_compute(eq_engine* engine, int64_t n_atoms, const int32_t* types, 
  * [n_edges][3], r_sender - r_receiver. Everything is copied. Edges beyond the cutoff of their pair are ignored. */
 EQ_API int eq_begin(eq_engine* engine, int64_t n_local, int64_t n_ghost, const int32_t* types, const int64_t* edge_start, const int32_t* sender,
                     const double* vectors);
+
+/* The next member of an ensemble, on the configuration of eq_begin: its layers, energies and forces follow as those of the first did, and are its own;
+ * means are the caller's. EQ_BAD_STATE behind the last member. */
+EQ_API int eq_next_member(eq_engine* engine);
 
 /* Layer t = 0 ... T-1, in this order, each once. */
 EQ_API int eq_forward_layer(eq_engine* engine, int t);

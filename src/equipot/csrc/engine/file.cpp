@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t head_bytes = 40, record_bytes = 128, name_bytes = 64;
 constexpr uint64_t most = uint64_t{1} << 40;
+constexpr int64_t most_members = 1000;
 
 uint64_t little(const unsigned char* p, int n) {
   uint64_t x = 0;
@@ -75,8 +76,8 @@ File::File(const unsigned char* bytes, int64_t size) {
   if (size < head_bytes || std::memcmp(bytes, "EQUIPOTN", 8) != 0)
     throw BadFile("not an exported model (.eqn): make one with equipot export MODEL --to lammps -o FILE.eqn");
   const uint64_t version = little(bytes + 8, 4), n_tensors = little(bytes + 12, 4), text = little(bytes + 16, 8);
-  if (version != EQ_FILE_VERSION)
-    throw BadFile("version " + std::to_string(version) + " of the format, this engine reads " + std::to_string(EQ_FILE_VERSION) +
+  if (version < 1 || version > EQ_FILE_VERSION)
+    throw BadFile("version " + std::to_string(version) + " of the format, this engine reads up to " + std::to_string(EQ_FILE_VERSION) +
                   ": export the model anew, or update equipot");
   if (little(bytes + 24, 8) != static_cast<uint64_t>(size)) throw BadFile("damaged or cut short");
   if (little(bytes + 32, 8) != crc32(bytes + head_bytes, size - head_bytes)) throw BadFile("damaged: its checksum is not that of its content");
@@ -93,13 +94,26 @@ File::File(const unsigned char* bytes, int64_t size) {
 }
 
 const Tensor& File::get(const std::string& name, bool integers, const std::vector<int64_t>& shape) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw BadFile("the model lacks the tensor " + name);
+  const auto found = tensors_.find(prefix_ + name);
+  if (found == tensors_.end()) throw BadFile("the model lacks the tensor " + prefix_ + name);
   const Tensor& tensor = found->second;
   bool fits = tensor.integers == integers && tensor.shape.size() == shape.size();
   for (size_t d = 0; fits && d < shape.size(); ++d) fits = shape[d] < 0 || tensor.shape[d] == shape[d];
   if (!fits) throw BadFile("tensor " + name + " has another type or shape than the rest of the model asks for");
   return tensor;
+}
+
+int64_t File::n_members() const {
+  if (!has("ensemble")) return 1;
+  const int64_t n = integers("ensemble", {1})[0];
+  if (n < 2 || n > most_members) throw BadFile("damaged: an ensemble of " + std::to_string(n) + " models");
+  return n;
+}
+
+File File::member(int64_t i) const {
+  File file(*this);
+  if (has("ensemble")) file.prefix_ = "members." + std::to_string(i) + ".";
+  return file;
 }
 
 std::vector<double> File::reals(const std::string& name, const std::vector<int64_t>& shape) const {

@@ -30,14 +30,17 @@ class File {
   File(const unsigned char* bytes, int64_t size);
 
   const std::string& header() const { return header_; }
-  bool has(const std::string& name) const { return tensors_.count(name) != 0; }
+  // Models in the file, at least 1; of an ensemble, the tensors of model i have `members.<i>.` in front of their names, which member(i) leaves out.
+  int64_t n_members() const;
+  File member(int64_t i) const;
+  bool has(const std::string& name) const { return tensors_.count(prefix_ + name) != 0; }
   // The tensor of that name, type and number of dimensions; sizes of -1 in `shape` fit any. Raises BadFile.
   const Tensor& get(const std::string& name, bool integers, const std::vector<int64_t>& shape) const;
   std::vector<double> reals(const std::string& name, const std::vector<int64_t>& shape) const;  // all finite, or BadFile
   std::vector<int64_t> integers(const std::string& name, const std::vector<int64_t>& shape) const;
 
  private:
-  std::string header_;
+  std::string header_, prefix_;
   std::map<std::string, Tensor> tensors_;
 };
 

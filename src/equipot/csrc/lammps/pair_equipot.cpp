@@ -20,6 +20,15 @@ void PairEquipot::compute(int eflag, int vflag) {
   list_edges();
   check(eq_begin(engine, n_local, n_ghost, types.data(), edge_start.data(), sender.data(), vectors.data()));
 
+  const int n_members = eq_n_members(engine);
+  for (int m = 0; m < n_members; ++m) {
+    if (m > 0) check(eq_next_member(engine));
+    run_layers();
+    add_results(energy_unit / n_members);  // the mean of an ensemble
+  }
+}
+
+void PairEquipot::run_layers() {
   const int n_layers = eq_n_layers(engine);
   for (int t = 0; t < n_layers; ++t) {
     if (t > 0) forward(t);
@@ -29,12 +38,6 @@ void PairEquipot::compute(int eflag, int vflag) {
     check(eq_backward_layer(engine, t));
     if (t > 0) backward(t);
   }
-
-  double energy = 0.0;
-  energies.resize(eflag_atom ? n_local : 0);
-  check(eq_energies(engine, &energy, eflag_atom ? energies.data() : nullptr));
-  if (eflag_global) eng_vdwl += energy_unit * energy;
-  add_forces();
 }
 
 // Those of this style only, LAMMPS's own first: what the engine wants, in LAMMPS's order.
@@ -73,8 +76,12 @@ void PairEquipot::list_edges() {
   }
 }
 
-void PairEquipot::add_forces() {
-  double total[9];
+// Those of the member just computed, times `unit`.
+void PairEquipot::add_results(double unit) {
+  double energy = 0.0, total[9];
+  energies.resize(eflag_atom ? n_local : 0);
+  check(eq_energies(engine, &energy, eflag_atom ? energies.data() : nullptr));
+  if (eflag_global) eng_vdwl += unit * energy;
   forces.resize(3 * (static_cast<std::size_t>(n_local) + n_ghost));
   virials.resize(vflag_atom ? 9 * static_cast<std::size_t>(n_local) : 0);
   check(eq_forces(engine, forces.data(), vflag_global ? total : nullptr, vflag_atom ? virials.data() : nullptr));
@@ -83,18 +90,18 @@ void PairEquipot::add_forces() {
   for (std::size_t i = 0; i < slot.size(); ++i) {
     if (slot[i] < 0) continue;
     const double *force = &forces[3 * static_cast<std::size_t>(slot[i])];
-    for (int a = 0; a < 3; ++a) f[i][a] += energy_unit * force[a];
+    for (int a = 0; a < 3; ++a) f[i][a] += unit * force[a];
   }
   if (eflag_atom)
     for (int i = 0; i < atom->nlocal; ++i)
-      if (slot[i] >= 0) eatom[i] += energy_unit * energies[slot[i]];
+      if (slot[i] >= 0) eatom[i] += unit * energies[slot[i]];
 
   // xx yy zz xy xz yz
-  const auto add = [this](const double *w, double *v) {
-    for (int a = 0; a < 3; ++a) v[a] += energy_unit * w[4 * a];
-    v[3] += 0.5 * energy_unit * (w[1] + w[3]);
-    v[4] += 0.5 * energy_unit * (w[2] + w[6]);
-    v[5] += 0.5 * energy_unit * (w[5] + w[7]);
+  const auto add = [unit](const double *w, double *v) {
+    for (int a = 0; a < 3; ++a) v[a] += unit * w[4 * a];
+    v[3] += 0.5 * unit * (w[1] + w[3]);
+    v[4] += 0.5 * unit * (w[2] + w[6]);
+    v[5] += 0.5 * unit * (w[5] + w[7]);
   };
   if (vflag_global) add(total, virial);
   if (vflag_atom)

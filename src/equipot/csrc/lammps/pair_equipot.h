@@ -49,7 +49,8 @@ class PairEquipot : public Pair {
   void list_edges();
   void forward(int layer);
   void backward(int layer);
-  void add_forces();
+  void run_layers();
+  void add_results(double unit);
   void set_exchange(int layer, char *rows);
   void check(int status);
   double *row_at(double *buffer, int k) const {

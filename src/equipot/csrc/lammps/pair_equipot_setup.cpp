@@ -90,7 +90,8 @@ void PairEquipot::coeff(int narg, char **arg) {
   for (int t = 1; t < eq_n_layers(engine); ++t)
     longest_row = std::max(longest_row, static_cast<int>((eq_row_length(engine, t) * precision + 7) / 8));
   if (comm->me == 0)
-    utils::logmesg(lmp, "  equipot: {}: {} layers, cutoff {:g} A, {}, {} kernels\n", path, eq_n_layers(engine), eq_cutoff(engine),
+    utils::logmesg(lmp, "  equipot: {}: {}{} layers, cutoff {:g} A, {}, {} kernels\n", path,
+                   eq_n_members(engine) > 1 ? "mean of " + std::to_string(eq_n_members(engine)) + " models, " : "", eq_n_layers(engine), eq_cutoff(engine),
                    precision == EQ_FLOAT64 ? "float64" : "float32", eq_instruction_set());
 }
 

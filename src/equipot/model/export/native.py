@@ -1,14 +1,14 @@
 """From a potential to the bytes of an .eqn file."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from equipot import __version__
-from equipot.engine.file import FILE_VERSION, to_bytes
+from equipot.engine.file import ENSEMBLE, to_bytes
 from equipot.errors import CannotExpressError, UserError
-from equipot.model.ensemble import Ensemble
+from equipot.model.ensemble import Ensemble, members_of
 from equipot.model.export.layers import layer_tensors, readout_tensors
 from equipot.model.export.products import HIGHEST_CORRELATION
 from equipot.model.export.radial import tabulate
@@ -20,18 +20,44 @@ from equipot.spec import layer_features
 DEFAULT_ACCURACY = 1e-8
 
 
-def native_bytes(potential: Potential, accuracy: float = DEFAULT_ACCURACY, provenance: dict[str, Any] | None = None) -> bytes:
-    """The exported model: steps with explicit weights and tabulated radial functions, float64.
+class _Exported(NamedTuple):
+    """The tensors of one potential, and for each layer what its tables are like."""
+
+    tensors: dict[str, np.ndarray]
+    relative_error: list[float]
+    knots: list[int]
+    kinks: list[int]
+
+
+def native_bytes(potential: Potential | Ensemble, accuracy: float = DEFAULT_ACCURACY, provenance: dict[str, Any] | None = None) -> bytes:
+    """The exported model, or all members of an ensemble in one: steps with explicit weights and tabulated radial functions, float64.
 
     accuracy: of the tables, relative to the largest value and slope of a layer's radial functions.
     Raises UserError naming what the native engine cannot express.
     """
     if not 0.0 < accuracy < 1.0:
         raise UserError(f"accuracy {accuracy} must lie between 0 and 1")
-    if isinstance(potential, Ensemble):
-        raise CannotExpressError(
-            f"this model is an ensemble of {len(potential)}, and the native engine runs one model: run it with torch, or export a member"
-        )
+    members = [_export(member, accuracy) for member in members_of(potential)]
+    tensors = members[0].tensors
+    if len(members) > 1:
+        tensors = {f"members.{i}.{name}": value for i, member in enumerate(members) for name, value in member.tensors.items()}
+        tensors[ENSEMBLE] = np.array([len(members)])
+    header = {
+        "format": 2 if len(members) > 1 else 1,
+        "equipot": __version__,
+        "ensemble": len(members) if len(members) > 1 else None,
+        "elements": list(potential.spec.elements),
+        "cutoff": potential.spec.cutoff,
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        # of a layer, the member with the most
+        "tabulation": {key: [max(of) for of in zip(*(getattr(m, key) for m in members), strict=True)] for key in _Exported._fields[1:]},
+        "spec": potential.spec.to_dict(),
+        "provenance": provenance or {},
+    }
+    return to_bytes(header, tensors)
+
+
+def _export(potential: Potential, accuracy: float) -> _Exported:
     for index, layer in enumerate(potential.spec.layers):
         if layer.product is not None and layer.product.correlation > HIGHEST_CORRELATION:
             raise CannotExpressError(
@@ -39,33 +65,22 @@ def native_bytes(potential: Potential, accuracy: float = DEFAULT_ACCURACY, prove
                 "factors; run this model with torch"
             )
     model = _in_double(potential)
-    tensors = _whole(model)
+    found = _Exported(_whole(model), [], [], [])
     features = layer_features(model.spec)
     attributes = None
     if model.spec.embedding.attributes == "embedding":
-        attributes = tensors["embedding"]
-    tabulation: dict[str, list] = {"relative_error": [], "knots": [], "kinks": []}
+        attributes = found.tensors["embedding"]
     for index, (layer, readout) in enumerate(zip(model.layers, model.readouts, strict=True)):
         name = f"layer{index}"
-        tensors |= layer_tensors(layer, features[index], features[index + 1], attributes, len(model.spec.elements), name)
-        tensors |= readout_tensors(readout, f"{name}.readout")
+        found.tensors.update(layer_tensors(layer, features[index], features[index + 1], attributes, len(model.spec.elements), name))
+        found.tensors.update(readout_tensors(readout, f"{name}.readout"))
         radial = tabulate(model, index, accuracy)
-        tensors |= {f"{name}.table": radial.values, f"{name}.knots": radial.knots}
-        tensors |= {f"{name}.table_starts": radial.starts, f"{name}.table_of": radial.table_of}
-        tabulation["relative_error"].append(radial.error)
-        tabulation["knots"].append(len(radial.knots))
-        tabulation["kinks"].append(radial.n_kinks)
-    header = {
-        "format": FILE_VERSION,
-        "equipot": __version__,
-        "elements": list(model.spec.elements),
-        "cutoff": model.spec.cutoff,
-        "dtype": str(potential.dtype).removeprefix("torch."),
-        "tabulation": tabulation,
-        "spec": model.spec.to_dict(),
-        "provenance": provenance or {},
-    }
-    return to_bytes(header, tensors)
+        found.tensors.update({f"{name}.table": radial.values, f"{name}.knots": radial.knots})
+        found.tensors.update({f"{name}.table_starts": radial.starts, f"{name}.table_of": radial.table_of})
+        found.relative_error.append(radial.error)
+        found.knots.append(len(radial.knots))
+        found.kinks.append(radial.n_kinks)
+    return found
 
 
 def _in_double(potential: Potential) -> Potential:
