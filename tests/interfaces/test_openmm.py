@@ -64,6 +64,8 @@ def test_the_skewest_box_is_reduced_without_changing_the_lattice(model_file: Pat
     skew = crystal.copy()
     skew.set_cell(np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]]) @ crystal.cell.array)
     topology, positions = from_ase(skew)
+    a, b, c = np.array(topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer))
+    assert max(abs(b[0]), abs(c[0])) <= 0.5001 * a[0] and abs(c[1]) <= 0.5001 * b[1]
     energy, _ = state_of(context(OpenMMPotential(model_file).create_system(topology), positions))
     crystal.calc = Calculator(model_file)
     assert energy == pytest.approx(crystal.get_potential_energy(), abs=1e-6)
