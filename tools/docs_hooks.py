@@ -48,7 +48,7 @@ def commands() -> Iterator[str]:
         yield "```text\n" + " ".join([*words, *command.collect_usage_pieces(context)]) + "\n```\n"
         rows = [_row(p, context) for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
         if rows:
-            yield "| | | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+            yield "| | | default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

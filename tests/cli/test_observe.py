@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from equipot.analysis.observables import crystal
 from equipot.cli import observe
-from equipot.cli.observe import parse_bonds, parse_elements, parse_fit, with_error
+from equipot.cli.observe import default_folder, parse_bonds, parse_elements, parse_fit, with_error
 from equipot.errors import UserError
 from equipot.model import Potential, save_model
 from equipot.presets import nequip
@@ -132,6 +132,14 @@ def test_mistakes_are_told_in_one_line(folder: Path, words: tuple[str, ...], mes
     found = run("run.xyz", *words)
     assert isinstance(found.exception, UserError) and message in str(found.exception) and "\n" not in str(found.exception)
     assert not (folder / "run.observables").exists()
+
+
+def test_where_results_go(folder: Path) -> None:
+    for name in ("a.1.xyz", "b.extxyz.gz"):
+        (folder / name).touch()
+    assert default_folder("a.1.xyz@3:") == Path("a.1.observables")
+    assert default_folder(str(folder / "b.extxyz.gz")) == folder / "b.observables"
+    assert default_folder("equipot:ethanol_300K").parent == Path()
 
 
 def test_options_as_text() -> None:

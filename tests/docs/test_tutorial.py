@@ -16,7 +16,7 @@ from equipot.cli import demo
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 QUICKER = {  # what stands in the page: what the test does; each must be there
     "n_layers: 3, l_max: 2, n_channels: 32": "n_layers: 2, l_max: 1, n_channels: 8",
-    'max_time: "00:07:00"': "max_updates: 600",
+    demo.FULL.budget: "max_updates: 400",
     "300K=equipot:ethanol_300K@130: 600K=equipot:ethanol_600K ": "300K=equipot:ethanol_300K@130:140 600K=equipot:ethanol_600K@:10 ",
     "--data equipot:ethanol_300K@130: ": "--data equipot:ethanol_300K@130:132 ",
     "--steps 10000": "--steps 30",

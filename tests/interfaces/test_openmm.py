@@ -15,7 +15,7 @@ from equipot.interfaces.ase_calculator import Calculator
 
 openmm = pytest.importorskip("openmm", reason='openmm is not installed: pip install "equipot[openmm]"')
 if not hasattr(openmm, "PythonForce"):
-    pytest.skip(f"OpenMM {openmm.__version__} has no PythonForce: 8.4 or later", allow_module_level=True)
+    pytest.skip(f"OpenMM {openmm.__version__} has no PythonForce: 8.5 or later", allow_module_level=True)
 from openmm import app, unit  # noqa: E402
 
 from equipot.interfaces.openmm_force import OpenMMPotential, from_ase  # noqa: E402
@@ -64,6 +64,8 @@ def test_the_skewest_box_is_reduced_without_changing_the_lattice(model_file: Pat
     skew = crystal.copy()
     skew.set_cell(np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]]) @ crystal.cell.array)
     topology, positions = from_ase(skew)
+    a, b, c = np.array(topology.getPeriodicBoxVectors().value_in_unit(unit.nanometer))
+    assert max(abs(b[0]), abs(c[0])) <= 0.5001 * a[0] and abs(c[1]) <= 0.5001 * b[1]
     energy, _ = state_of(context(OpenMMPotential(model_file).create_system(topology), positions))
     crystal.calc = Calculator(model_file)
     assert energy == pytest.approx(crystal.get_potential_energy(), abs=1e-6)
@@ -104,8 +106,11 @@ def test_a_barostat_changes_the_box_that_the_model_sees(model_file: Path, crysta
     np.testing.assert_allclose(forces, here.get_forces(), atol=1e-6)
 
 
-def test_some_atoms_of_a_system(model_file: Path, ethanol: Atoms) -> None:
-    """The model acts on methane alone, whatever element and place the other particles have."""
+@pytest.mark.parametrize("itself", [True, False])
+def test_some_atoms_of_a_system(model_file: Path, ethanol: Atoms, itself: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model acts on methane alone, whatever element and place the other particles have; also where OpenMM (8.5) cannot choose them."""
+    if not itself:
+        monkeypatch.delattr(openmm.PythonForce, "setParticles", raising=False)
     methane = molecule("CH4")
     both = ethanol + methane  # on top of one another
     both += Atoms("Au", [[0.1, 0.1, 0.1]])

@@ -208,7 +208,9 @@ def default_folder(trajectory: str) -> Path:
     from equipot.data.readers import resolve
 
     path, _ = resolve(trajectory)
-    return (path.parent if path.is_file() and not trajectory.startswith("equipot:") else Path()) / f"{path.name.split('.')[0]}.observables"
+    beside = path.parent if path.is_file() and not trajectory.startswith("equipot:") else Path()
+    name = path.with_suffix("") if path.suffix in (".gz", ".bz2", ".xz") else path
+    return beside / f"{name.stem if path.is_file() else name.name}.observables"
 
 
 def _check_numbers(dt: float | None, reference_dt: float | None, skip: float) -> None:

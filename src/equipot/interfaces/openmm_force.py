@@ -1,4 +1,4 @@
-"""A model in OpenMM: a `PythonForce` in a `System`. Extra `openmm`; OpenMM 8.4 or later."""
+"""A model in OpenMM: a `PythonForce` in a `System`. Extra `openmm`; OpenMM 8.5 or later, the first releases with `PythonForce`."""
 
 import threading
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class OpenMMPotential:
         skin: float = 1.0,
     ) -> None:
         if not hasattr(openmm, "PythonForce"):
-            raise UserError(f'OpenMM {openmm.__version__} has no PythonForce: pip install --upgrade "equipot[openmm]" (8.4 or later)')
+            raise UserError(f'OpenMM {openmm.__version__} has no PythonForce: pip install --upgrade "equipot[openmm]" (8.5 or later)')
         self._arguments = (model, engine, dtype, device, skin)
         self._opened: Engine | None = open_engine(*self._arguments)
         self.elements = self._opened.elements
@@ -85,21 +85,25 @@ class OpenMMPotential:
         species_index(numbers, list(self.elements), "the topology")
         periodic = topology.getPeriodicBoxVectors() is not None
         engine, self._opened = self._opened or open_engine(*self._arguments), None  # each force has one of its own
-        force = openmm.PythonForce(Computation(engine, numbers, periodic))
+        itself = hasattr(openmm.PythonForce, "setParticles")  # from 8.6 on
+        force = openmm.PythonForce(Computation(engine, numbers, periodic, None if atoms is None or itself else np.array(chosen)))
         force.setUsesPeriodicBoundaryConditions(periodic)
         force.setName("equipot")
         force.setForceGroup(force_group)
-        if atoms is not None:
+        if atoms is not None and itself:
             force.setParticles(chosen)
         system.addForce(force)
         return force
 
 
 class Computation:
-    """What OpenMM calls with a `State`; it can be pickled, so a system written as XML has the model in it."""
+    """What OpenMM calls with a `State`; it can be pickled, so a system written as XML has the model in it.
 
-    def __init__(self, engine: Engine, numbers: np.ndarray, periodic: bool) -> None:
-        self.engine, self.numbers, self.periodic = engine, numbers, periodic
+    particles: those of the state that are the model's, where OpenMM does not choose them by itself.
+    """
+
+    def __init__(self, engine: Engine, numbers: np.ndarray, periodic: bool, particles: np.ndarray | None = None) -> None:
+        self.engine, self.numbers, self.periodic, self.particles = engine, numbers, periodic, particles
         self._one_at_a_time = threading.Lock()  # contexts of one system share this object, and may run in several threads
 
     def __call__(self, state: "openmm.State") -> tuple[float, np.ndarray]:
@@ -108,14 +112,17 @@ class Computation:
         cell = np.zeros((3, 3))
         if self.periodic:
             cell = np.array(state.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer)) * ANGSTROM
+        chosen = slice(None) if self.particles is None else self.particles
         with self._one_at_a_time:
-            found = self.engine.evaluate(self.numbers, positions, cell, np.full(3, self.periodic), stress=False)
+            found = self.engine.evaluate(self.numbers, positions[chosen], cell, np.full(3, self.periodic), stress=False)
         if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
             raise UserError("the model's energy or forces are not finite here: atoms sit on one another, or a simulation has blown up")
-        return found.energy * KJ_PER_MOL, found.forces * (KJ_PER_MOL * ANGSTROM)
+        forces = np.zeros_like(positions)
+        forces[chosen] = found.forces * (KJ_PER_MOL * ANGSTROM)
+        return found.energy * KJ_PER_MOL, forces
 
     def __getstate__(self) -> tuple:
-        return self.engine, self.numbers, self.periodic
+        return self.engine, self.numbers, self.periodic, self.particles
 
     def __setstate__(self, state: tuple) -> None:
         self.__init__(*state)

@@ -107,13 +107,22 @@ def _axis(log: bool, ticks: list[float] | None) -> dict[str, Any]:
 
 
 def log_ticks(values: np.ndarray) -> list[float]:
-    """Places on a logarithmic axis: 1, 2 and 5 times powers of ten around the values, the powers alone over three decades or more."""
+    """Places on a logarithmic axis around the values: powers of ten, over less than three decades 1, 2 and 5 times these, over little even steps."""
     known = values[np.isfinite(values) & (values > 0)]
     if not len(known):
         return []
-    low, high = known.min(), known.max()
-    wide = high / low >= 1000.0
+    low, high = float(known.min()), float(known.max())
     powers = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 2)
-    places = [m * 10.0**k for k in powers for m in ((1,) if wide else (1, 2, 5))]
-    inside = [t for t in places if low / 1.3 <= t <= high * 1.3]
-    return inside if len(inside) > 1 else [t for t in places if low / 3 <= t <= high * 3]
+    places = [m * 10.0**k for k in powers for m in ((1,) if high / low >= 1000.0 else (1, 2, 5))]
+    inside = [t for t in places if low / 1.15 <= t <= high * 1.15]
+    return inside if len(inside) > 2 else _even_ticks(low, high)
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Three to six multiples of 1, 2 or 5 times a power of ten between two numbers and a little beyond; of one number, itself."""
+    if high <= low * 1.0001:
+        return [float(f"{low:.3g}")]
+    raw = (high - low) / 4.0
+    power = 10.0 ** np.floor(np.log10(raw))
+    step = float(next(m * power for m in (1, 2, 5, 10) if m * power >= raw))
+    return [float(f"{k * step:.6g}") for k in range(int(np.ceil(low / step - 0.1)), int(np.floor(high / step + 0.1)) + 1) if k > 0]

@@ -90,11 +90,12 @@ def pareto(points: np.ndarray) -> np.ndarray:
 def probes(name: str, found: Sequence[ProbeCurve], variants: Sequence[str]) -> list[Drawing]:
     """For each curve of a probe: energy along the coordinate, prediction beside reference, and the error where there is a reference."""
     drawings = []
-    for curve in dict.fromkeys(c.curve for c in found):
+    names = list(dict.fromkeys(c.curve for c in found))
+    for curve in names:
         mine = [c for c in found if c.curve == curve]
         lines = [Series(c.variant, c.x, c.predicted, variants.index(c.variant), "lines") for c in mine]
         known = next((c for c in mine if c.reference is not None), None)
-        title, stem = (name, f"probe-{name}") if curve == "all" else (f"{name}: {curve}", f"probe-{name}-{curve}")
+        title, stem = (name, f"probe-{name}") if len(names) == 1 else (f"{name}: {curve}", f"probe-{name}-{curve}")
         if known is not None:
             lines.append(Series("reference", known.x, known.reference, None, "lines", "dash"))
         counted = "E − lowest reference, eV" if known is not None else "E − zero, eV"

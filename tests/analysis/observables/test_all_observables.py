@@ -14,6 +14,7 @@ from known_trajectories import ARGON, SHEARED, XENON, brownian, fcc, ideal_gas, 
 
 from equipot.analysis.observables import Observed, Settings, Trajectory, observe, summary, write
 from equipot.analysis.observables.reference import remarks_on_reference
+from equipot.analysis.observables.write import require_out
 from equipot.errors import UserError
 
 FEW = Settings(r_bin=0.2, samples=50)
@@ -130,6 +131,22 @@ def test_an_earlier_analysis_leaves_nothing_behind(results: Path) -> None:
     found = observe(moving(), FEW, only=["rdf"])
     write(results, found, moving(), None, FEW)
     assert sorted(p.name for p in results.iterdir()) == ["observables.json", "rdf.csv", "rdf.png"]
+
+
+def test_an_interrupted_one_can_be_repeated(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from equipot.analysis.observables import pictures
+
+    def interrupt(*args: object) -> bytes:
+        raise KeyboardInterrupt
+
+    found = observe(moving(), FEW, only=["rdf"])
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "draw", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write(results, found, moving(), None, FEW)
+    require_out(results)
+    write(results, found, moving(), None, FEW)
+    assert (results / "rdf.png").is_file()
 
 
 def test_summary_is_plain_data_for_plotly(results: Path) -> None:

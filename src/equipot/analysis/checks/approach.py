@@ -12,8 +12,7 @@ from equipot.spec import smoothness
 
 NEAREST = 0.02  # Å
 N_INTERVALS, N_HALVINGS = 48, 18
-JUMP = 1e-3
-STEEPEST = 20.0  # |dF/dr| ≤ 20 |F| / r is no step: the steepest cores go as r⁻¹²
+JUMP = 1e-4
 DIRECTION = np.array([0.48, 0.6, 0.64])
 
 
@@ -28,11 +27,8 @@ def continuity(context: Context) -> Finding:
     pairs = [(a, b) for i, a in enumerate(elements) for b in elements[i:]]
     grids = [np.geomspace(NEAREST, _reach(context, a, b), N_INTERVALS + 1) for a, b in pairs]
     curves = _evaluate(context, [(*pair, r) for pair, grid in zip(pairs, grids, strict=True) for r in grid]).reshape(len(pairs), -1, 2)
-    searches = [
-        _Search(*pair, kind, grid, curve)
-        for pair, grid, curve in zip(pairs, grids, curves, strict=True)
-        for kind in ("energy", "force")
-    ]  # fmt: skip
+    parts = zip(pairs, grids, curves, strict=True)
+    searches = [_Search(*pair, kind, grid, curve) for pair, grid, curve in parts for kind in ("energy", "force")]
     for _ in range(N_HALVINGS):
         middles = _evaluate(context, [(s.first, s.second, s.middle()) for s in searches])
         for search, found in zip(searches, middles, strict=True):
@@ -68,13 +64,14 @@ class _Search:
 
     def verdict(self, context: Context) -> tuple[float, str]:
         """The jump relative to the force there, and in words."""
-        worst = int(np.argmax(jumps := self.jumps()))
-        (left, right), (energy, force) = self.r[worst : worst + 2], np.abs(self.curve[worst : worst + 2]).max(axis=0)
-        natural = STEEPEST * (right - left) / left * force if self.kind == "force" else 0.0
-        jump = float(jumps[worst]) - natural
+        energy, force = np.abs(self.curve).max(axis=0)
+        steps = self.jumps()
+        jump = float(steps.max())
+        if self.kind == "force" and np.isfinite(steps).all():
+            jump = float(abs(np.diff(self.curve[:, 1], n=2)[0]))  # a slope changes the force by as much over either half
         scale = max(force, 1e-3 * float(context.potential.scale.abs().mean()), 1e-8, 1e-6 * energy)
-        where = dimer(self.first, self.second, float(left)).source
-        return max(0.0, jump) / scale, f"{self.kind} by {max(0.0, jump):.1e} {'eV' if self.kind == 'energy' else 'eV/Å'} in {where}"
+        where = dimer(self.first, self.second, float(self.r[0])).source
+        return jump / scale, f"{self.kind} by {jump:.1e} {'eV' if self.kind == 'energy' else 'eV/Å'} in {where}"
 
 
 def _evaluate(context: Context, points: list[tuple[int, int, float]]) -> np.ndarray:

@@ -45,17 +45,22 @@ def write(
     """Writes the folder and returns what is in its JSON file; files of an earlier analysis there are removed first."""
     folder.mkdir(exist_ok=True)
     _clear(folder)
-    files = []
-    for side, observables in (("", observed.observables), (".reference", observed.reference)):
-        for name, observable in observables.items():
-            for text, end in _tables(observable):
-                files.append(f"{name}{end}{side}.csv")
-                write_whole(folder / files[-1], text.encode())
-    progress("pictures")
-    pictures, lacking = _pictures(folder, observed)
+    tables = {
+        f"{name}{end}{side}.csv": text
+        for side, observables in (("", observed.observables), (".reference", observed.reference))
+        for name, observable in observables.items()
+        for text, end in _tables(observable)
+    }
+    draw, lacking = _drawing()
+    pictures = {f"{name}.png": name for name, observable in observed.observables.items() if observable.curves} if draw else {}
     missing = observed.missing | ({"pictures": lacking} if lacking else {})
-    content = to_json(observed, trajectory, reference, settings) | {"missing": missing, "files": files + pictures}
-    write_json(folder / JSON, content)
+    content = to_json(observed, trajectory, reference, settings) | {"missing": missing, "files": [*tables, *pictures]}
+    write_json(folder / JSON, content)  # first: it makes the folder ours, and names what an interrupted run may leave
+    for file, text in tables.items():
+        write_whole(folder / file, text.encode())
+    for file, name in pictures.items():
+        progress(f"drawing {file}")
+        write_whole(folder / file, draw(observed.observables[name], observed.reference.get(name)))
     return content
 
 
@@ -162,18 +167,13 @@ def _csv(x_label: str, curves: list[Curve]) -> str:
     return text.getvalue()
 
 
-def _pictures(folder: Path, observed: Observed) -> tuple[list[str], str]:
+def _drawing() -> tuple[Callable[..., bytes] | None, str]:
+    """What draws, or why nothing is drawn."""
     try:
         from equipot.analysis.observables.pictures import draw
     except ImportError:
-        return [], 'drawing needs matplotlib: pip install "equipot[observe]"'
-    files = []
-    for name, observable in observed.observables.items():
-        if observable.curves:
-            image = draw(observable, observed.reference.get(name))
-            files.append(f"{name}.png")
-            write_whole(folder / files[-1], image)
-    return files, ""
+        return None, 'drawing needs matplotlib: pip install "equipot[observe]"'
+    return draw, ""
 
 
 def _clear(folder: Path) -> None:
