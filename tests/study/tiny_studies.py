@@ -34,7 +34,7 @@ def tiny_study(folder: Path, **sections: Any) -> dict[str, Any]:
     base = {
         "model": MODEL,
         "data": {"train": str(folder / "train.xyz"), "validation": 4, "reference_energies": {"Cu": 0.0, "Al": 0.0}},
-        "train": {"batch_size": 2, "dtype": "float64", "device": "cpu", "warmup": 2, "checkpoint_seconds": 0.0},
+        "train": {"batch_size": 2, "dtype": "float64", "device": "cpu", "warmup": 2, "optimizer": "adam", "checkpoint_seconds": 0.0},
     }
     hot = {"file": str(folder / "hot.xyz"), "kind": "out-of-domain"}
     return {

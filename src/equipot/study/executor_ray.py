@@ -7,6 +7,7 @@ last.ckpt.
 import logging
 import os
 import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,22 @@ def _connect(ray: Any, options: ExecutorSpec, n_runs: int) -> None:
     address = options.address or os.environ.get("RAY_ADDRESS")
     try:
         if address is not None:
+            _reachable(address)
             ray.init(address=address, **common)
             return
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves the runs where anything else is running
         workers = options.workers or max(1, len(cores()) // options.threads)
         n_cpus = min(workers, n_runs) * options.threads
         ray.init(address="local", num_cpus=n_cpus, include_dashboard=False, object_store_memory=100 * 2**20, **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"executor.address: no Ray cluster at {address or 'this machine'}: {in_one_line(error)}") from None
+
+
+def _reachable(address: str) -> None:
+    """Raises OSError where nothing answers at HOST:PORT, for Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10.0).close()
 
 
 def _resources(ray: Any, out: Path, plan: Plan, pending: list[Run], options: ExecutorSpec) -> dict[str, Any]:
