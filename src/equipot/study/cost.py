@@ -22,11 +22,13 @@ _COLUMNS = {"energy": "meV", "forces": "meV_A", "stress": "meV_A3"}
 
 
 def training_cost(folder: Path, config: RunConfig) -> dict[str, float]:
-    """train_seconds, updates and, where it can be told, converged, from the metrics of a run."""
+    """train_seconds, updates (of a training by gradient) and, where it can be told, converged, from the metrics of a run."""
     rows = read_metrics(folder)
     if not rows:
         return {}
-    cost = {"train_seconds": rows[-1]["elapsed_s"], "updates": rows[-1]["updates"]}
+    cost = {"train_seconds": rows[-1]["elapsed_s"]}
+    if config.train.fit == "gradient":
+        cost["updates"] = rows[-1]["updates"]
     settled = converged(rows, config)
     return cost if settled is None else cost | {"converged": float(settled)}
 
