@@ -11,7 +11,23 @@ import typer
 from equipot import __version__
 from equipot.errors import UserError
 
-_COMMANDS = ("demo", "train", "evaluate", "uncertainty", "md", "check", "observe", "report", "info", "data", "importer", "export", "lammps", "study")
+_COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "uncertainty",
+    "md",
+    "check",
+    "observe",
+    "report",
+    "info",
+    "data",
+    "importer",
+    "export",
+    "lammps",
+    "study",
+    "learn",
+)
 
 
 def build() -> typer.Typer:

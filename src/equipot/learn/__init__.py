@@ -1,0 +1,1 @@
+"""Active learning: an ensemble explores, what it is unsure of is labelled, and it learns from that."""
