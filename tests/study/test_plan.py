@@ -7,11 +7,13 @@ from tiny_studies import tiny_study, write_study
 
 from equipot import __version__
 from equipot.errors import UserError
-from equipot.study.cost import converged
+from equipot.study.cost import converged, validation_column
 from equipot.study.estimate import Measured, estimates, training_time
 from equipot.study.plan import read_plan, run_config, run_folder
 from equipot.study.run import load
 from equipot.study.state import differences, refuse_mixture, write_status
+from equipot.train.config import MEASURES, RunConfig
+from equipot.train.metrics import COLUMNS
 from equipot.train.schedule import Progress
 from equipot.train.setup import read_checked
 
@@ -141,6 +143,12 @@ def rows(errors, rate_at_end=0.0):
     return [
         {"updates": 10.0 * (i + 1), "learning_rate": rate_at_end if i + 1 == last else 1e-2, "valid_loss": e} for i, e in enumerate(errors)
     ]
+
+
+def test_every_measure_has_its_column():
+    for measure in MEASURES:
+        config = RunConfig.model_validate({"name": "", "model": {}, "data": {"train": "a"}, "train": {"measure": measure}, "out": ""})
+        assert validation_column(config) in COLUMNS
 
 
 def test_converged(tmp_path):

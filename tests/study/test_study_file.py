@@ -29,6 +29,8 @@ MISTAKES = {
     "two budgets": ({"budget": {"max_updates": 1, "max_time": "00:00:01"}}, r"budget: give max_updates or max_time, one of them"),
     "executor": ({"executor": "spark"}, r"executor: should be 'local' or 'ray', not 'spark'"),
     "base file": ({"base": "nope.yaml"}, r"base: there is no configuration .*nope.yaml"),
+    "what the executor sets": ({"variants": {"x": {"train.threads": 2}}}, r"train.threads comes from `executor`"),
+    "a GPU by number": ({"variants": {"x": {"train.device": "cuda:1"}}}, r"train.device is cuda:1: .* take cuda"),
     "ensembles": ({"variants": {"x": {"train.ensemble": 3}}}, r"train.ensemble is 3"),
     "a taken name": ({"evaluate": {"cost": "x"}}, r"evaluate.cost: this name is taken"),
 }

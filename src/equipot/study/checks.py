@@ -30,6 +30,8 @@ def checked_plan(study: Study) -> Plan:
             raise UserError(
                 f"{study.where(name)}: train.ensemble is {config.train.ensemble}: a study trains single models: give it seeds instead"
             )
+        if config.train.device.startswith("cuda:"):
+            raise UserError(f"{study.where(name)}: train.device is {config.train.device}: a study hands the GPUs out itself: take cuda")
         if (key := _key(config)) not in read:
             read[key] = read_checked(config)
         labels |= requested_labels(Loss(config.loss))

@@ -51,7 +51,7 @@ def converged(rows: Sequence[dict[str, float]], config: RunConfig) -> bool | Non
     """
     if config.train.fit == "least-squares":
         return True
-    column = _column(config)
+    column = validation_column(config)
     measured = [(row["updates"], row[column]) for row in rows if column in row]
     if not measured:
         return None
@@ -67,7 +67,8 @@ def converged(rows: Sequence[dict[str, float]], config: RunConfig) -> bool | Non
     return 1.0 - (best / min(before)) ** power < SETTLED if min(before) > 0.0 else True
 
 
-def _column(config: RunConfig) -> str:
+def validation_column(config: RunConfig) -> str:
+    """The column of metrics.csv that decides what is best."""
     measure = config.train.measure
     if measure == "loss":
         return "valid_loss"

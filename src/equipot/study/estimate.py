@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import torch
 
+from equipot.data.graph import Labels, to_device
 from equipot.study.cost import n_parameters
 from equipot.study.plan import Plan, Run, run_config
 from equipot.train.config import RunConfig
 from equipot.train.datamodule import Batches
-from equipot.train.module import TrainingModule
+from equipot.train.module import Batch, TrainingModule
 from equipot.train.progress import clock
+from equipot.train.run import device_of
 from equipot.train.setup import make_potential, prepare
 from equipot.train.steady import steady_memory
 
@@ -76,7 +78,9 @@ def measure(config: RunConfig) -> Measured | None:
     if config.train.fit != "gradient":
         return None
     batches = Batches(prepared.train, config.train.batch_size, config.train.seed)
-    module = TrainingModule(make_potential(prepared.spec, config), config, batches.n_batches)
+    device = device_of(config)
+    module = TrainingModule(make_potential(prepared.spec, config, device), config, batches.n_batches).to(device)
+    module.average.to(module.device)
     module.clock.start()
     with steady_memory():
         _updates(module, batches, WARM)
@@ -86,7 +90,7 @@ def measure(config: RunConfig) -> Measured | None:
         held = Batches(prepared.validation, config.train.valid_batch_size)
         module.on_validation_epoch_start()
         begin = time.perf_counter()
-        batch = next(held.iterate())
+        batch = _there(next(held.iterate()), module)
         module.validation_step(batch, 0)
         per_structure = (time.perf_counter() - begin) / batch[0].n_structures
         module.on_validation_epoch_end()
@@ -102,12 +106,18 @@ def _updates(module: TrainingModule, batches: Batches, n: int) -> float:
     begin, done, epoch = time.perf_counter(), 0, 0
     while done < n:
         for batch in batches.iterate(epoch):
-            module.training_step(batch, 0)
+            module.training_step(_there(batch, module), 0)
             done += 1
             if done == n:
                 break
         epoch += 1
     return time.perf_counter() - begin
+
+
+def _there(batch: Batch, module: TrainingModule) -> Batch:
+    """The batch on the device of the module."""
+    graph, labels, places = batch
+    return to_device(graph, module.device), Labels(*(part.to(module.device) for part in labels)), places
 
 
 def in_words(seconds: float | None) -> str:

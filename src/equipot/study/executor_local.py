@@ -42,7 +42,7 @@ def execute(out: Path, plan: Plan, pending: list[Run], options: ExecutorSpec, pr
     free = slots(options, len(pending), gpus)
     log.info("%d at a time, %d of %d cores each", len(free), options.threads, len(cores()))
     queue, working = list(pending), []
-    with _terminated_as_interrupted():
+    with terminated_as_interrupted():
         try:
             while queue or working:
                 while queue and free:
@@ -179,7 +179,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def terminated_as_interrupted() -> Iterator[None]:
     """A termination signal, as queueing systems send, is a Ctrl-C."""
 
     def interrupt(number: int, frame: Any) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from equipot.errors import UserError
-from equipot.study.executor_local import cores
+from equipot.study.executor_local import cores, terminated_as_interrupted
 from equipot.study.plan import PLAN, Plan, Run, run_config, run_folder
 from equipot.study.progress import StudyProgress
 from equipot.study.run_one import in_one_line, run_one
@@ -37,7 +37,8 @@ def execute(out: Path, plan: Plan, pending: list[Run], options: ExecutorSpec, pr
     _connect(ray, options, len(pending))
     try:
         task = ray.remote(**_resources(ray, out, plan, pending, options))(_task)
-        _drive(ray, task, out, pending, options, progress)
+        with terminated_as_interrupted():
+            _drive(ray, task, out, pending, options, progress)
     finally:
         ray.shutdown()
 
@@ -113,7 +114,8 @@ def _drive(ray: Any, task: Any, out: Path, pending: list[Run], options: Executor
         log.info("stopping: the runs under way write their state; once more stops them at once")
         for ref in flying:
             ray.cancel(ref, force=False)
-        ray.wait(list(flying), num_returns=len(flying), timeout=GRACE)
+        if flying:
+            ray.wait(list(flying), num_returns=len(flying), timeout=GRACE)
         raise
 
 

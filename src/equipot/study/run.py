@@ -68,8 +68,7 @@ def run_only(path: str | Path, name: str, overrides: Sequence[str] = ()) -> str:
     study, plan = load(path, None, overrides)
     out = Path(study.spec.out)
     run = plan.run(name)
-    known = read_plan(out)
-    if known is None or run not in known.runs:
+    if read_plan(out) != plan:
         _write(study, plan, out)
     if state(out, plan, run) == DONE:
         log.info("%s is done already", run.name)

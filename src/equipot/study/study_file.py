@@ -23,6 +23,7 @@ _OURS = {  # what a study sets in every run
     ("out",): "is the folder of the run",
     ("executor",): "is a key of the study",
     ("train", "seed"): "comes from `seeds`",
+    ("train", "threads"): "comes from `executor`",
     ("data", "n_train"): "comes from `sizes`",
     ("data", "test"): "comes from `evaluate`",
 }
