@@ -1,5 +1,6 @@
 """The OpenMM force: energies and forces in its units, its box, subsets, systems as XML."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import fcc111, molecule
 
-from equipot.errors import UserError
+from equipot.errors import MissingPackageError, UserError
 from equipot.interfaces.ase_calculator import Calculator
 
 openmm = pytest.importorskip("openmm", reason='openmm is not installed: pip install "equipot[openmm]"')
@@ -185,7 +186,8 @@ def test_the_example_runs(model_file: Path, crystal: Atoms, tmp_path: Path) -> N
     assert (tmp_path / "openmm" / "trajectory.dcd").stat().st_size > 500
 
 
-def test_without_openmm_it_says_what_to_install() -> None:
-    code = "import sys; sys.modules['openmm'] = None\nimport equipot.interfaces.openmm_force"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 'MissingPackageError: openmm is not installed: pip install "equipot[openmm]"' in done.stderr
+def test_without_openmm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openmm", None)
+    monkeypatch.delitem(sys.modules, "equipot.interfaces.openmm_force")
+    with pytest.raises(MissingPackageError, match=r'openmm is not installed: pip install "equipot\[openmm\]"'):
+        importlib.import_module("equipot.interfaces.openmm_force")
