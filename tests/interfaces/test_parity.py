@@ -78,7 +78,7 @@ def test_odd_structures_are_odd(odd: list[Odd]) -> None:
     assert slab.pbc.tolist() == [True, True, False] and np.ptp(slab.positions[:, 2]) > 0.5
 
 
-@pytest.mark.parametrize("point", ["mace", "ace"])
+@pytest.mark.parametrize("point", ["mace", "cutoffs by pair"])
 def test_engines_without_another_program_agree(point: str, tmp_path: Path) -> None:
     save_model(potential_of(POINTS[point]), tmp_path / "m.equipot")
     structures = odd_structures(potential_of(POINTS[point]).spec, np.random.default_rng(1))

@@ -36,7 +36,7 @@ def engines_table(results: "list[Parity]") -> "Table":
     view = Table(
         title="engines, against torch in float64",
         title_justify="left",
-        caption="The largest deviations. Limits are for forces up to 1 eV/Å (RMS), and grow with them above.",
+        caption="The largest deviations. Limits are for forces up to 1 eV/Å (RMS) and stresses up to 1 eV/Å³, and grow with either.",
         caption_justify="left",
     )
     view.add_column("")

@@ -12,7 +12,8 @@ from equipot.errors import CannotExpressError, MissingPackageError, UserError
 
 LIMITS = {"energy": 1e-6, "forces": 1e-5, "stress": 1e-6}
 """The largest deviation from torch: eV per atom, eV/Å and eV/Å³; all engines in float64. The native engine's radial functions are tables,
-of 1e-8 of their largest value unless exported otherwise. Where the forces are above 1 eV/Å (root mean square), as many times more."""
+of 1e-8 of their largest value unless exported otherwise. Where the forces are above 1 eV/Å (root mean square) or a stress is above 1 eV/Å³,
+as many times more."""
 UNITS = {"energy": "eV/atom", "forces": "eV/Å", "stress": "eV/Å³"}
 
 
@@ -88,7 +89,7 @@ def compare(
     """
     announce("torch")
     truth = dict(zip((o.name for o in odd), reference([o.frame for o in odd]), strict=True))
-    scales = {name: max(1.0, float(np.sqrt(np.mean(t.forces**2)))) for name, t in truth.items()}
+    scales = {name: _scale(t) for name, t in truth.items()}
     results = [_parity("torch", [truth[o.name] for o in odd], truth, odd, scales)]
     for name, evaluate in engines.items():
         announce(name)
@@ -119,6 +120,11 @@ def _parity(
         o.name: _deviations(f, truth[o.same_as or o.name], o.frame.n_atoms) for o, f in zip(odd, found, strict=True) if f is not None
     }
     return Parity(name, structures=deviations, scales=dict(scales), left_out=len(odd) - len(deviations))
+
+
+def _scale(true: Evaluated) -> float:
+    stress = 0.0 if true.stress is None else _largest(true.stress)
+    return max(1.0, float(np.sqrt(np.mean(true.forces**2))), stress)
 
 
 def _deviations(found: Evaluated, true: Evaluated, n: int) -> dict[str, float]:
