@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -101,13 +102,14 @@ def label_all(jobs: Sequence[tuple[int, dict[str, Any]]], options: LabelConfig, 
             worker.stop()
 
 
-def try_out(options: LabelConfig, scratch: Path) -> None:
+def try_out(options: LabelConfig) -> None:
     """Raises UserError where the calculator cannot be imported or made; labels nothing."""
-    worker = Worker(options, scratch / "process-0")
-    try:
-        answer = next(_next([worker], START))[1]
-    finally:
-        worker.stop()
+    with tempfile.TemporaryDirectory() as scratch:
+        worker = Worker(options, Path(scratch))
+        try:
+            answer = next(_next([worker], START))[1]
+        finally:
+            worker.stop()
     if "ready" not in answer:
         raise UserError(answer.get("refused") or f"label.calculator {options.calculator} cannot be started: {answer['failed']}")
 

@@ -40,7 +40,7 @@ def learn(plan: Plan, resume: bool = False) -> Outcome:
     steps.require_ensemble(plan)
     sets = read_sets(plan)
     if not (out / SETS / "sets.json").is_file():
-        try_out(plan.config.label, out / SETS / "scratch")
+        try_out(plan.config.label)
     once(out / SETS / "sets.json", lambda: write_sets(plan, sets, out / SETS))
     write_whole(out / FILE, dump_plan(plan).encode())
     found: list[dict[str, Any]] = []
