@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from equipot.analysis.checks import CHECKS, Context, passed, run_checks
+from equipot.analysis.checks import CHECKS, Context, exported, passed, run_checks
 from equipot.data.frame import Frame
+from equipot.engine.library import library
+from equipot.engine.native import NativeModel
 from equipot.errors import UserError
 from equipot.model import predict
 from equipot.presets import PRESETS
@@ -46,6 +48,7 @@ def test_float32_models_are_examined_in_float64():
     ("extensivity", broken.CountsAtoms),
     ("supercell", broken.CountsAtoms),
     ("precision", broken.Coarse),
+    ("native engine", broken.KnowsDirections),
 ])  # fmt: skip
 def test_a_broken_model_breaks_its_law(law, kind):
     assert failed(broken.small_potential(kind=kind), [law]) == {law}
@@ -66,8 +69,25 @@ def test_what_surrounds_the_model_is_examined_with_it(law, part):
 
 
 def test_the_other_laws_do_not_blame_the_wrong_thing():
-    assert failed(broken.small_potential(kind=broken.Handed), LAWS) == {"reflection"}
-    assert failed(broken.small_potential(), LAWS, predict=broken.stress_of_opposite_sign) == {"stress"}
+    assert failed(broken.small_potential(kind=broken.Handed), LAWS) - {"native engine"} == {"reflection"}  # its export is the sound model
+    assert failed(broken.small_potential(), LAWS, predict=broken.stress_of_opposite_sign) - {"native engine"} == {"stress"}
+
+
+def test_an_engine_of_small_errors_is_seen(monkeypatch):
+    if library() is None:
+        pytest.skip("the native engine was not built")
+    assert not failed(broken.small_potential("mace"), ["native engine"])
+
+    class Careless(NativeModel):
+        def compute(self, *args, **kwargs):
+            found = super().compute(*args, **kwargs)
+            return found._replace(forces=found.forces * (1 + 3e-5))
+
+    monkeypatch.setattr(exported, "NativeModel", Careless)
+    assert failed(broken.small_potential("mace"), ["native engine"]) == {"native engine"}
+    monkeypatch.setattr(exported, "library", lambda: None)
+    (result,) = run_checks(broken.small_potential(), only=["native engine"])
+    assert result.skipped and result.passed and "not built" in result.message
 
 
 def test_a_free_model_states_its_offset():

@@ -13,6 +13,7 @@ from equipot.analysis.checks import (  # noqa: F401  they register their checks
     derivatives,
     dimers,
     dynamics,
+    exported,
     locality,
     precision,
     scans,

@@ -11,7 +11,7 @@ from equipot.analysis.checks.symmetry import RELATIVE, largest_of
 from equipot.spec import smoothness
 
 NEAREST = 0.02  # Å
-N_INTERVALS, N_HALVINGS = 48, 18
+N_INTERVALS, N_HALVINGS = 32, 12
 JUMP = 1e-4
 DIRECTION = np.array([0.48, 0.6, 0.64])
 
@@ -20,8 +20,8 @@ DIRECTION = np.array([0.48, 0.6, 0.64])
 def continuity(context: Context) -> Finding:
     """The curve E(r), F(r) of every pair of elements is cut into intervals, and the one over which it changes most is halved again and again.
 
-    What is left after 18 halvings, some 1e-7 Å, are jumps: of the energy beyond −F dr, and of the force; those of a smooth curve vanish. Relative to
-    the force there, at least the model's scale.
+    What is left after 12 halvings, within some 1e-5 of the distance, are jumps: of the energy beyond −F dr, and of the force; those of a smooth
+    curve vanish. Relative to the force there, at least the model's scale.
     """
     elements = context.spec.elements
     pairs = [(a, b) for i, a in enumerate(elements) for b in elements[i:]]
