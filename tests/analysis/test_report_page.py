@@ -253,6 +253,28 @@ def test_stated_deviations_are_judged(run_folder):
     assert "How sure the model is" in render(content)
 
 
+def test_active_learning_shows_its_rounds_and_the_last_model(run_folder, tmp_path):
+    table = "round,n_labels,held_forces_mae,new_forces_mae,n_labelled\n0,20,0.3,0.5,10\n1,30,0.2,,\n2,30,,,\n"
+    (tmp_path / "learning" / "round-1").mkdir(parents=True)
+    (tmp_path / "learning" / "rounds.csv").write_text(table)
+    (tmp_path / "learning" / "round-1" / "train").symlink_to(run_folder)
+    content = collect(tmp_path / "learning")
+    assert content.potential is not None and content.path.name == "train"
+    page = render(content)
+    drawn = figures(page)["rounds-forces-mae"]["data"]
+    assert {t["name"]: t["y"] for t in drawn} == {"held": [300.0, 200.0], "newly labelled": [500.0]}
+    assert "<h2>Active learning</h2>" in page and "<h2>The model</h2>" in page
+
+
+def test_an_ensemble_shows_its_members(run_folder):
+    for name in ("member-0", "member-1"):
+        (run_folder / name).mkdir()
+        (run_folder / name / "metrics.csv").write_text("epoch,valid_loss,valid_forces_rmse_meV_A\n0,2,100\n1,1,50\n")
+    (run_folder / "metrics.csv").unlink()
+    drawn = figures(render(collect(run_folder)))
+    assert [t["name"] for t in drawn["curve-forces-rmse-meV-A"]["data"]] == ["member-0", "member-1"]
+
+
 def test_the_worst_points_are_always_drawn():
     reference = np.arange(10 * MOST_POINTS, dtype=float)
     predicted = reference.copy()

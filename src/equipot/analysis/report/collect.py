@@ -17,6 +17,7 @@ from equipot.analysis.report.content import (
     LOG_SUFFIX,
     METRICS,
     MODEL,
+    ROUNDS,
     XYZ,
     Content,
     PredictedSet,
@@ -26,7 +27,10 @@ from equipot.analysis.report.trajectories import SUFFIXES, has_predictions, is_t
 from equipot.errors import UserError
 from equipot.model import load_model, read_header
 
-KINDS = "a run's folder, a study, a folder of simulations or observables, an evaluation (.json), predictions (.extxyz), a trajectory, a log or a model"
+KINDS = (
+    "a folder (run, study, active learning, simulations, observables), an evaluation (.json), predictions (.extxyz), "
+    "a trajectory, a log or a model"
+)
 
 
 def collect(path: Path) -> Content:
@@ -56,7 +60,19 @@ def collect(path: Path) -> Content:
     return content
 
 
+def _collect_learning(folder: Path, content: Content) -> None:
+    """The rounds, and the run of the last one that has a model."""
+    content.rounds = _columns(folder / ROUNDS)
+    trained = [p for n in reversed(range(len(content.rounds.get("round", ())))) if (p := folder / f"round-{n}" / "train" / MODEL).is_file()]
+    if trained:
+        content.path = trained[0].parent
+        _collect_folder(content.path, content)
+
+
 def _collect_folder(folder: Path, content: Content) -> None:
+    if (folder / ROUNDS).is_file():
+        _collect_learning(folder, content)
+        return
     if (folder / MODEL).is_file():
         _collect_model(folder / MODEL, content)
     if (folder / CONFIG).is_file():
@@ -66,6 +82,8 @@ def _collect_folder(folder: Path, content: Content) -> None:
         content.config = yaml.safe_load(content.config_text) or {}
     if (folder / METRICS).is_file():
         content.metrics = _columns(folder / METRICS)
+    for file in sorted(folder.glob("member-*/" + METRICS)):
+        content.members[file.parent.name] = _columns(file)
     for file in sorted(folder.glob("*.json")):
         if file.name not in ("split.json", observed.JSON):
             _collect_json(file, content, strict=file.name in (ERRORS, CHECKS))
@@ -92,7 +110,7 @@ def _collect_folder(folder: Path, content: Content) -> None:
 
 
 def _has_something(content: Content) -> bool:
-    found = (content.metrics, content.errors, content.checks, content.simulations, content.sets, content.observables)
+    found = (content.metrics, content.errors, content.checks, content.simulations, content.sets, content.observables, content.members)
     return content.potential is not None or any(bool(part) for part in found)
 
 

@@ -15,6 +15,7 @@ from equipot.train.evaluation import Evaluation, compare
 MODEL, METRICS, CONFIG, ERRORS, CHECKS, LOG = "best.equipot", "metrics.csv", "config.yaml", "evaluation.json", "check.json", "run.log"
 XYZ = (".xyz", ".extxyz", ".xyz.gz", ".extxyz.gz")
 LOG_SUFFIX = ".log.csv"
+ROUNDS = "rounds.csv"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Content:
     sets: list[PredictedSet] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     simulations: list[Simulation] = field(default_factory=list)
+    members: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)  # metrics of an ensemble's members
+    rounds: dict[str, np.ndarray] = field(default_factory=dict)  # of active learning
     observables: list[dict[str, Any]] = field(default_factory=list)  # summaries of what `equipot observe` wrote
     warnings: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # what is not in the page, and how to have it

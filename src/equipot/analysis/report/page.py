@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from equipot import __version__
-from equipot.analysis.report import citation, data, dynamics, errors, observed, sureness, training, trust
+from equipot.analysis.report import citation, data, dynamics, errors, learning, observed, sureness, training, trust
 from equipot.analysis.report.blocks import Block, Code, Facts, Note, Section, Tile, significant
 from equipot.analysis.report.content import Content
 
 HERE = Path(__file__).parent
 TEMPLATE, ASSETS = HERE / "template.html", HERE / "assets"
 SECTIONS = (
-    *(errors.errors, trust.checks, sureness.sureness, dynamics.dynamics, observed.observables),
+    *(learning.learning, errors.errors, trust.checks, sureness.sureness, dynamics.dynamics, observed.observables),
     *(training.training, training.model, data.data, training.timing),
 )
 

@@ -10,6 +10,13 @@ from equipot.analysis.report.content import Content
 from equipot.analysis.report.plots import lines
 from equipot.spec import body_order, correlation_order, layer_features, smoothness
 
+CURVES = {
+    "forces_rmse_meV_A": ("Force error", "RMSE, meV/Å"),
+    "energy_per_atom_rmse_meV": ("Energy error", "RMSE, meV per atom"),
+    "stress_rmse_meV_A3": ("Stress error", "RMSE, meV/Å³"),
+    "loss": ("Loss", "loss"),
+}
+
 
 def model(content: Content) -> Section | None:
     """The point of the design space, as tables."""
@@ -42,7 +49,8 @@ def _counts(potential: Any) -> str:
     counts: dict[str, int] = {}
     for name, parameter in potential.named_parameters():
         part, _, rest = name.partition(".")
-        numbered = f"layer {int(rest.split('.')[0]) + 1}" if part == "layers" else "readouts" if part == "readouts" else part
+        index = int(rest.split(".")[0]) if part in ("layers", "members") else 0
+        numbered = {"layers": f"layer {index + 1}", "members": f"member {index}"}.get(part, part)
         counts[numbered] = counts.get(numbered, 0) + parameter.numel()
     return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
@@ -77,17 +85,11 @@ def _layers(content: Content) -> Table:
 def training(content: Content) -> Section | None:
     """Curves of errors, loss and learning rate."""
     metrics = content.metrics
-    if not metrics or "epoch" not in metrics:
-        return None
+    if "epoch" not in metrics:
+        return _members(content)
     epoch = metrics["epoch"]
-    wanted = {
-        "forces_rmse_meV_A": ("Force error", "RMSE, meV/Å"),
-        "energy_per_atom_rmse_meV": ("Energy error", "RMSE, meV per atom"),
-        "stress_rmse_meV_A3": ("Stress error", "RMSE, meV/Å³"),
-        "loss": ("Loss", "loss"),
-    }
     blocks: list[Block] = []
-    for column, (title, axis) in wanted.items():
+    for column, (title, axis) in CURVES.items():
         parts = {"training": f"train_{column}", "validation": f"valid_{column}"}
         series = [(label, epoch, metrics[c]) for label, c in parts.items() if c in metrics and np.isfinite(metrics[c]).any()]
         if series:
@@ -105,6 +107,21 @@ def training(content: Content) -> Section | None:
     if content.config_text:
         blocks.append(Code("Configuration of this run", content.config_text))
     return Section("training", "The training", blocks)
+
+
+def _members(content: Content) -> Section | None:
+    """The same of an ensemble: a curve for each member's validation errors."""
+    blocks: list[Block] = []
+    for column, (title, axis) in CURVES.items():
+        found = [(name, m["epoch"], m[f"valid_{column}"]) for name, m in content.members.items() if f"valid_{column}" in m]
+        series = [s for s in found if np.isfinite(s[2]).any()]
+        if series:
+            blocks.append(
+                lines(f"curve-{column.replace('_', '-')}", f"{title} of the members, validation", series, "epoch", axis, log=True)
+            )
+    if content.config_text:
+        blocks.append(Code("Configuration of this run", content.config_text))
+    return Section("training", "The training", blocks) if blocks else None
 
 
 def timing(content: Content) -> Section | None:
