@@ -37,7 +37,7 @@ def settings(folder: Path, **sections: dict) -> dict:
             ase.io.write(folder / name, trimers(8, seed), format="extxyz")
     ours = {
         "train": {
-            "model": {"preset": "ace", "cutoff": 4.0, "l_max": 1, "n_radial": 3, "degrees": [3, 2]},
+            "model": {"preset": "ace", "cutoff": 4.0, "l_max": 1, "n_radial": 3, "degrees": [3, 3, 3]},
             "data": {"train": str(folder / "init.xyz"), "validation": 2, "test": {"held": str(folder / "test.xyz")}},
             "train": {"fit": "least-squares", "least_squares": {"regularisation": 1e-5}, "device": "cpu"},
         },
@@ -82,3 +82,17 @@ class Misbehaving(EMT):
             if self.how == "hangs":
                 time.sleep(60)
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
+
+
+class NoAluminium(EMT):
+    """EMT that knows no free aluminium."""
+
+    def calculate(self, atoms=None, properties=None, system_changes=None):
+        if len(atoms) == 1 and atoms.numbers[0] == 13:
+            raise ValueError("no atoms")
+        super().calculate(atoms, properties, system_changes)
+
+
+def no_atoms() -> EMT:
+    """As a function that returns a calculator."""
+    return NoAluminium()
