@@ -225,5 +225,9 @@ def last_update(folder):
 
 def test_workers_end_with_their_study():
     """A worker whose study is gone stops as if it had been asked to."""
-    code = "import sys, time, threading as t; from equipot.study.run_one import _watch as w; t.Thread(target=w, args=(1,)).start(); time.sleep(60)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signal.SIGTERM  # its parent is not process 1
+    for parent, expected in ((os.getpid(), 0), (1, -signal.SIGTERM)):  # the parent it has, and one that it has not
+        code = (
+            f"import threading, time; from equipot.study.worker import watch; threading.Thread(target=watch, args=({parent},), daemon=True)"
+        )
+        process = subprocess.run([sys.executable, "-c", f"{code}.start(); time.sleep(1.5)"], timeout=60)
+        assert process.returncode == expected

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from equipot.study.plan import Plan, Run, run_config, run_folder
 from equipot.study.progress import StudyProgress
 from equipot.study.spec import ExecutorSpec
-from equipot.study.state import FAILED, read_status, write_status
+from equipot.study.state import DONE, FAILED, INTERRUPTED, read_status, write_status
+from equipot.study.worker import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNTOUCHED
 
 log = logging.getLogger("equipot.study")
 OUTPUT = "worker.log"
@@ -125,7 +126,7 @@ def _start(out: Path, run: Run, slot: Slot, threads: int) -> subprocess.Popen:
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
     if slot.gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    words = [sys.executable, "-m", "equipot.study.run_one", str(out), run.name]
+    words = [sys.executable, "-m", "equipot.study.worker", str(out), run.name]
     words += ["--cores", ",".join(map(str, slot.cores)), "--parent", str(os.getpid())]
     with open(folder / OUTPUT, "ab") as output:  # a session of its own: Ctrl-C reaches the study alone, which passes it on
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True)
@@ -135,9 +136,9 @@ def outcome(out: Path, run: Run, returncode: int) -> dict[str, Any]:
     """The status of a run whose process is over; it is `failed` where the process did not come to write one."""
     folder = run_folder(out, run)
     status = read_status(folder)
-    if returncode in (0, 1, 130) and status.get("status") in ("done", "failed", "interrupted"):
+    if returncode in (EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED) and status.get("status") in (DONE, FAILED, INTERRUPTED):
         return status
-    if returncode == 3:  # the run was not touched: another process is at it
+    if returncode == EXIT_UNTOUCHED:  # the run was not touched: another process is at it
         return {"status": FAILED, "reason": _last_line(folder / OUTPUT).removeprefix("equipot: ")}
     if returncode < 0:
         name = signal.Signals(-returncode).name

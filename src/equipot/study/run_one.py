@@ -1,17 +1,10 @@
-"""What a worker does: one ordinary training run in its own folder, begun or gone on with, then its evaluations, probes and costs.
+"""What a worker does: one ordinary training run in its own folder, begun or gone on with, then its evaluations, probes and costs."""
 
-`python -m equipot.study.run_one OUT RUN` does it in a process of its own.
-"""
-
-import argparse
 import importlib.util
 import json
 import logging
 import os
-import signal
 import socket
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +16,6 @@ from equipot.study.state import (
     FAILED,
     INTERRUPTED,
     RUNNING,
-    Busy,
     locked,
     missing_probes,
     missing_sets,
@@ -139,35 +131,3 @@ def _probe(name: str, given: Any, folder: Path) -> dict[str, Any]:
         log.exception("probe %s failed", name)
         return {"failed": in_one_line(error)}
     return {"measures": {measure: [float(value), unit] for measure, (value, unit) in found.items()}}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The process of a local worker: pinned to its cores, and stopped with the study that started it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
-    parser.add_argument("run")
-    parser.add_argument("--cores", default="")
-    parser.add_argument("--parent", type=int, default=0)
-    given = parser.parse_args(arguments)
-    if given.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {int(core) for core in given.cores.split(",")})
-    if given.parent:
-        threading.Thread(target=_watch, args=(given.parent,), daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        status = run_one(given.out, given.run)
-    except (Busy, UserError) as error:
-        print(f"equipot: {error}", file=sys.stderr)
-        return 3
-    return {DONE: 0, INTERRUPTED: 130}.get(status["status"], 1)
-
-
-def _watch(parent: int) -> None:
-    """Ask this process to stop when the study that started it is gone."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
