@@ -31,7 +31,7 @@ def complaint(folder, *words: str, **sections) -> str:
         (["train.data.n_train=4"], "the training set grows"),
         (["train.train.max_tim=1"], "train.max_tim: not a key of train: did you mean 'max_time'?"),
         (["train=nowhere.yaml"], "there is no configuration"),
-        (["goal.on=hold", "goal.forces_mae=0.1"], "goal.on: is no set of train.data.test: did you mean 'held'?"),
+        (["goal.on=hold", "goal.forces_mae=0.1"], "goal.on: is no set of train.data.test: it takes held"),
         (["goal.on=held"], "goal: name an error to reach, such as forces_mae: 0.05"),
         (["train.data.test=null", "goal.forces_mae=0.1"], "name its file in train.data.test"),
         (["budget.labels=0"], "budget.labels: should be greater than 0"),

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import ase.io
@@ -63,7 +64,7 @@ def test_a_learning_and_the_same_one_killed_at_every_step(make_plan, counted, tm
     assert len(candidates) == 6 and all(frame.energy is None and frame.info["forces_std"] > 0 for frame in candidates)
     labelled = read_frames(out / "round-0" / "labelled.extxyz")
     assert all(frame.energy is not None and frame.config_type == "round-0" for frame in labelled)
-    assert (out / "rounds.png").is_file() == (pytest.importorskip("matplotlib") is not None)
+    assert (out / "rounds.png").is_file() == (find_spec("matplotlib") is not None)
     assert state(out)["status"] == "done"
     assert not list(out.rglob("scratch")) and not list(out.rglob("walkers"))
 
