@@ -60,11 +60,12 @@ def _table(outcome: "Outcome") -> "Table":
     from rich.table import Table
 
     sets = list(outcome.rounds[0]["train"]["errors"])
+    kinds = ("energy_per_atom", "forces") if len(sets) < 2 else ("forces",)  # of more there is no room for both: they are in rounds.csv
     table = Table(title="rounds: MAE in meV/atom and meV/Å", title_justify="left", box=SIMPLE)
-    for title in ("round", "labels", *(f"{name}\n{kind}" for name in sets for kind in ("energy", "forces")), "above", "taken", "failed"):
+    for title in ("round", "labels", *(f"{name}\n{kind.split('_')[0]}" for name in sets for kind in kinds), "above", "taken", "failed"):
         table.add_column(title, justify="right", no_wrap=True)
     for number, record in enumerate(outcome.rounds):
-        errors = [_milli(record["train"]["errors"][name], m) for name in sets for m in ("energy_per_atom_mae", "forces_mae")]
+        errors = [_milli(record["train"]["errors"][name], m) for name in sets for m in (f"{kind}_mae" for kind in kinds)]
         explored, selected, labelled = (record.get(step, {}) for step in ("explore", "select", "label"))
         above = f"{explored['n_above']} of {explored['n_samples']}" if explored else "-"
         table.add_row(
