@@ -19,9 +19,10 @@ $(BIN)/.installed: $(BIN)/.torch $(SOURCES)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(BIN)/.dev: $(BIN)/.installed
+# not after .installed: each of the two compiles the native code
+$(BIN)/.dev: $(BIN)/.torch $(SOURCES)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	@touch $@
+	@touch $(BIN)/.installed $@
 
 install: $(BIN)/.installed
 
