@@ -9,9 +9,7 @@ from test_model_file import assemble, change_header, parts, refused
 
 from equipot.data.graph import concatenate
 from equipot.data.neighbours import neighbour_graph
-from equipot.errors import CannotExpressError, UserError
 from equipot.model import Ensemble, Potential, load_model, members_of, predict, predict_members, read_header, save_model
-from equipot.model.export import native_bytes
 from equipot.presets import nequip
 
 
@@ -112,9 +110,3 @@ def test_a_member_that_is_damaged_is_refused(ensemble, tmp_path):
     header, tensors = parts(file)
     assemble(file, header, tensors[:-8])
     refused(file)
-
-
-def test_the_native_form_is_of_one_model(ensemble):
-    with pytest.raises(CannotExpressError, match="ensemble of 3"):
-        native_bytes(ensemble)
-    assert issubclass(CannotExpressError, UserError)

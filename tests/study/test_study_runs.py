@@ -188,7 +188,7 @@ def test_killed_runs_and_ctrl_c(tmp_path):
     """Of two processes one is killed and one stopped with the study by Ctrl-C; both go on from their checkpoints and end."""
     base = tiny_study(tmp_path)["base"]
     base["train"]["checkpoint_seconds"] = 0.1
-    path = write_study(tmp_path, base=base, budget={"max_updates": 200, "validations": 25}, executor={"kind": "local", "workers": 2})
+    path = write_study(tmp_path, base=base, budget={"max_updates": 600, "validations": 25}, executor={"kind": "local", "workers": 2})
     folders = [tmp_path / "out" / "runs" / f"{name}-n4-s0" for name in ("flat", "full")]
     study = subprocess.Popen(
         [sys.executable, "-m", "equipot", "study", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
