@@ -126,8 +126,9 @@ def test_nothing_in_common_gives_zeros(species):
 def test_a_wrong_transpose_is_found(monkeypatch):
     """The comparison with the reference can fail."""
     inputs, rest = make_case("per element")
-    right = cpu_linear._transposed_kernel
-    monkeypatch.setattr(cpu_linear, "_transposed_kernel", lambda *a: right(*a).roll(1, 0))
+    right = cpu_linear._Transposed.apply
+    wrong = type("Wrong", (), {"apply": staticmethod(lambda *a: right(*a).roll(1, 0))})
+    monkeypatch.setattr(cpu_linear, "_Transposed", wrong)
     with pytest.raises(AssertionError, match="gx"):
         assert_same(derivatives(cpu_linear.irreps_linear, inputs, rest), derivatives(reference.irreps_linear, inputs, rest), 1e-12)
 

@@ -1,7 +1,11 @@
-"""What calls of the C++ library share: checks of arrays, and registration with torch.library."""
+"""What calls of the C++ library share: checks of arrays, Functions for eager code, and registration with torch.library."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 SUFFIX = {torch.float32: "f32", torch.float64: "f64"}
 library = torch.library.Library("equipot", "FRAGMENT")
@@ -36,9 +40,41 @@ def only(grads: tuple[Tensor, ...], need: list[bool]) -> list[Tensor | None]:
     return [x if needed else None for x, needed in zip(grads, need, strict=True)]
 
 
-def register(name: str, arguments: str, result: str, kernel, fake, rule, setup) -> None:
+def fake(*likes: Tensor, need: list[bool]) -> tuple[Tensor, ...]:
+    """Of the shapes of what `filled` returns, without values: what tracing needs."""
+    return tuple(t.new_empty(t.shape) if needed else t.new_empty(0) for t, needed in zip(likes, need, strict=True))
+
+
+def save(ctx: Any, inputs: tuple, output: Any) -> None:
+    """Keeps the inputs of a Function: all tensors but the last, which is `ctx.key`."""
+    *tensors, ctx.key = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def save_with_need(ctx: Any, inputs: tuple, output: Any) -> None:
+    """The same of a Function whose very last input says which gradients are wanted."""
+    *rest, ctx.need = inputs
+    save(ctx, tuple(rest), output)
+
+
+def save_nothing(ctx: Any, inputs: tuple, output: Any) -> None:
+    """For a derivative rule that only raises."""
+
+
+def function_of(name: str, kernel: Callable, rule: Callable, setup: Callable) -> type[Function]:
+    """The Function NAME of eager code, of the parts that `register` takes for traced code."""
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        setup(ctx, inputs, None)
+        return kernel(*inputs)
+
+    return type(name, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(rule)})
+
+
+def register(name: str, arguments: str, result: str, kernel, fake_kernel, rule, setup) -> None:
     """Defines equipot::NAME for compiled and traced code: the same kernel and derivative rule as eager code has."""
     library.define(f"{name}({arguments}) -> {result}", tags=(torch.Tag.pt2_compliant_tag,))
     library.impl(name, kernel, "CPU")
-    torch.library.register_fake(f"equipot::{name}", fake, lib=library)
+    torch.library.register_fake(f"equipot::{name}", fake_kernel, lib=library)
     torch.library.register_autograd(f"equipot::{name}", rule, setup_context=setup, lib=library)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from equipot.ops import calls, native
 from equipot.ops.passes import plain, wanted
@@ -198,36 +197,9 @@ def _setup_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.need = list(inputs[-1])
 
 
-def _setup_double_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
-    pass
-
-
-class _Convolution(Function):
-    """`edge_convolution` of eager code."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup_forward(ctx, inputs, None)
-        return _forward_kernel(*inputs)
-
-    backward = staticmethod(_forward_rule)
-
-
-class _ConvolutionGradient(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        _setup_backward(ctx, inputs, ())
-        return _backward_kernel(*inputs)
-
-    backward = staticmethod(_backward_rule)
-
-
-class _ConvolutionSecond(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        return _double_backward_kernel(*inputs)
-
-    backward = staticmethod(_double_backward_rule)
+_Convolution = calls.function_of("Convolution", _forward_kernel, _forward_rule, _setup_forward)
+_ConvolutionGradient = calls.function_of("ConvolutionGradient", _backward_kernel, _backward_rule, _setup_backward)
+_ConvolutionSecond = calls.function_of("ConvolutionSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
 
 
 # ---- torch.library ----
@@ -242,13 +214,13 @@ def _fake_forward(h, y, w, sender, receiver_start, by_sender, sender_start, pair
 def _fake_backward(
     g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
 ) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((h, y, w), need, strict=True))
+    return calls.fake(h, y, w, need=need)
 
 
 def _fake_double_backward(
     a, b, c, g, h, y, w, sender, receiver_start, by_sender, sender_start, pair, pair_edges, plan: str, need: list[bool]
 ):
-    return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((g, h, y, w), need, strict=True))
+    return calls.fake(g, h, y, w, need=need)
 
 
 def _register_all() -> None:
@@ -270,7 +242,7 @@ def _register_all() -> None:
         _double_backward_kernel,
         _fake_double_backward,
         _double_backward_rule,
-        _setup_double_backward,
+        calls.save_nothing,
     )
 
 

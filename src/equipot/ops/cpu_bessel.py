@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from equipot.ops import calls, native, reference
 from equipot.ops.passes import plain, third_derivative, transformed, wanted
@@ -118,44 +117,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     return (*third_derivative(ctx, operation, 2, tuple(cotangents)), None, None)
 
 
-def _setup(ctx: Any, inputs: tuple, output: Any) -> None:
-    *tensors, ctx.key = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _setup_with_need(ctx: Any, inputs: tuple, output: Any) -> None:
-    *rest, ctx.need = inputs
-    _setup(ctx, tuple(rest), output)
-
-
-class _Bessel(Function):
-    """`enveloped_bessel` of eager code."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup(ctx, inputs, None)
-        return _forward_kernel(*inputs)
-
-    backward = staticmethod(_forward_rule)
-
-
-class _BesselGradient(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        _setup_with_need(ctx, inputs, None)
-        return _backward_kernel(*inputs)
-
-    backward = staticmethod(_backward_rule)
-
-
-class _BesselSecond(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        _setup_with_need(ctx, inputs, None)
-        return _double_backward_kernel(*inputs)
-
-    backward = staticmethod(_double_backward_rule)
+_Bessel = calls.function_of("Bessel", _forward_kernel, _forward_rule, calls.save)
+_BesselGradient = calls.function_of("BesselGradient", _backward_kernel, _backward_rule, calls.save_with_need)
+_BesselSecond = calls.function_of("BesselSecond", _double_backward_kernel, _double_backward_rule, calls.save_with_need)
 
 
 # ---- torch.library ----
@@ -165,29 +129,25 @@ def _fake_forward(r: Tensor, w: Tensor, key: str) -> Tensor:
     return r.new_empty(r.shape[0], w.shape[0])
 
 
-def _fake_some(*likes: Tensor, need: list[bool]) -> tuple[Tensor, ...]:
-    return tuple(t.new_empty(t.shape) if needed else t.new_empty(0) for t, needed in zip(likes, need, strict=True))
-
-
 def _register_all() -> None:
-    calls.register("bessel", "Tensor r, Tensor w, str basis", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup)
+    calls.register("bessel", "Tensor r, Tensor w, str basis", "Tensor", _forward_kernel, _fake_forward, _forward_rule, calls.save)
     calls.register(
         "bessel_backward",
         "Tensor g, Tensor r, Tensor w, str basis, bool[] need",
         "(Tensor, Tensor)",
         _backward_kernel,
-        lambda g, r, w, key, need: _fake_some(r, w, need=need),
+        lambda g, r, w, key, need: calls.fake(r, w, need=need),
         _backward_rule,
-        _setup_with_need,
+        calls.save_with_need,
     )
     calls.register(
         "bessel_double_backward",
         "Tensor? a, Tensor? b, Tensor g, Tensor r, Tensor w, str basis, bool[] need",
         "(Tensor, Tensor, Tensor)",
         _double_backward_kernel,
-        lambda a, b, g, r, w, key, need: _fake_some(g, r, w, need=need),
+        lambda a, b, g, r, w, key, need: calls.fake(g, r, w, need=need),
         _double_backward_rule,
-        _setup_with_need,
+        calls.save_with_need,
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from equipot.ops import calls, native
 from equipot.ops.passes import plain, wanted
@@ -116,42 +115,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     raise NotImplementedError("gate on the cpu backend has no third derivative: build the model with backend='reference' for one")
 
 
-def _setup(ctx: Any, inputs: tuple, output: Any) -> None:
-    *tensors, ctx.key = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _setup_double_backward(ctx: Any, inputs: tuple, output: Any) -> None:
-    pass
-
-
-class _Gate(Function):
-    """`gate` of eager code."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup(ctx, inputs, None)
-        return _forward_kernel(*inputs)
-
-    backward = staticmethod(_forward_rule)
-
-
-class _GateGradient(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup(ctx, inputs, None)
-        return _backward_kernel(*inputs)
-
-    backward = staticmethod(_backward_rule)
-
-
-class _GateSecond(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        return _double_backward_kernel(*inputs)
-
-    backward = staticmethod(_double_backward_rule)
+_Gate = calls.function_of("Gate", _forward_kernel, _forward_rule, calls.save)
+_GateGradient = calls.function_of("GateGradient", _backward_kernel, _backward_rule, calls.save)
+_GateSecond = calls.function_of("GateSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
 
 
 # ---- torch.library ----
@@ -165,21 +131,17 @@ def _fake_backward(g: Tensor, x: Tensor, key: str) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _fake_double_backward(u: Tensor, g: Tensor, x: Tensor, key: str, need: list[bool]) -> tuple[Tensor, Tensor]:
-    return tuple(t.new_empty(t.shape) if needed else t.new_empty(0) for t, needed in zip((g, x), need, strict=True))
-
-
 def _register_all() -> None:
-    calls.register("gate", "Tensor x, str map", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup)
-    calls.register("gate_backward", "Tensor g, Tensor x, str map", "Tensor", _backward_kernel, _fake_backward, _backward_rule, _setup)
+    calls.register("gate", "Tensor x, str map", "Tensor", _forward_kernel, _fake_forward, _forward_rule, calls.save)
+    calls.register("gate_backward", "Tensor g, Tensor x, str map", "Tensor", _backward_kernel, _fake_backward, _backward_rule, calls.save)
     calls.register(
         "gate_double_backward",
         "Tensor u, Tensor g, Tensor x, str map, bool[] need",
         "(Tensor, Tensor)",
         _double_backward_kernel,
-        _fake_double_backward,
+        lambda u, g, x, key, need: calls.fake(g, x, need=need),
         _double_backward_rule,
-        _setup_double_backward,
+        calls.save_nothing,
     )
 
 

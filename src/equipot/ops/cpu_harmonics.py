@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from equipot.ops import calls, native, reference
 from equipot.ops.passes import plain, third_derivative, transformed, wanted
@@ -86,61 +85,26 @@ def _double_backward(u: Tensor, g: Tensor, v: Tensor, l_max: int, need: list[boo
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
     if g is None:
         return None, None
-    return _backward(g, *ctx.saved_tensors, ctx.l_max), None
+    return _backward(g, *ctx.saved_tensors, ctx.key), None
 
 
 def _backward_rule(ctx: Any, u: Tensor | None) -> tuple:
     if u is None:
         return None, None, None
     need = wanted(ctx, 2)
-    return (*calls.only(_double_backward(u, *ctx.saved_tensors, ctx.l_max, need), need), None)
+    return (*calls.only(_double_backward(u, *ctx.saved_tensors, ctx.key, need), need), None)
 
 
 def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     cotangents = calls.only(cotangents, ctx.need)
-    if ctx.l_max == 0 or all(c is None for c in cotangents):  # a constant
+    if ctx.key == 0 or all(c is None for c in cotangents):  # a constant
         return (None,) * 5
-    return (*third_derivative(ctx, partial(reference.spherical_harmonics, l_max=ctx.l_max), 1, tuple(cotangents)), None, None)
+    return (*third_derivative(ctx, partial(reference.spherical_harmonics, l_max=ctx.key), 1, tuple(cotangents)), None, None)
 
 
-def _setup(ctx: Any, inputs: tuple, output: Any) -> None:
-    *tensors, ctx.l_max = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _setup_double_backward(ctx: Any, inputs: tuple, output: Any) -> None:
-    *rest, ctx.need = inputs
-    _setup(ctx, tuple(rest), output)
-
-
-class _Harmonics(Function):
-    """`spherical_harmonics` of eager code."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup(ctx, inputs, None)
-        return _forward_kernel(*inputs)
-
-    backward = staticmethod(_forward_rule)
-
-
-class _HarmonicsGradient(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup(ctx, inputs, None)
-        return _backward_kernel(*inputs)
-
-    backward = staticmethod(_backward_rule)
-
-
-class _HarmonicsSecond(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        _setup_double_backward(ctx, inputs, None)
-        return _double_backward_kernel(*inputs)
-
-    backward = staticmethod(_double_backward_rule)
+_Harmonics = calls.function_of("Harmonics", _forward_kernel, _forward_rule, calls.save)
+_HarmonicsGradient = calls.function_of("HarmonicsGradient", _backward_kernel, _backward_rule, calls.save)
+_HarmonicsSecond = calls.function_of("HarmonicsSecond", _double_backward_kernel, _double_backward_rule, calls.save_with_need)
 
 
 # ---- torch.library ----
@@ -154,23 +118,19 @@ def _fake_backward(g: Tensor, v: Tensor, l_max: int) -> Tensor:
     return v.new_empty(v.shape)
 
 
-def _fake_double_backward(u: Tensor, g: Tensor, v: Tensor, l_max: int, need: list[bool]) -> tuple[Tensor, Tensor]:
-    return tuple(t.new_empty(t.shape) if needed else t.new_empty(0) for t, needed in zip((g, v), need, strict=True))
-
-
 def _register_all() -> None:
-    calls.register("harmonics", "Tensor v, int l_max", "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup)
+    calls.register("harmonics", "Tensor v, int l_max", "Tensor", _forward_kernel, _fake_forward, _forward_rule, calls.save)
     calls.register(
-        "harmonics_backward", "Tensor g, Tensor v, int l_max", "Tensor", _backward_kernel, _fake_backward, _backward_rule, _setup
+        "harmonics_backward", "Tensor g, Tensor v, int l_max", "Tensor", _backward_kernel, _fake_backward, _backward_rule, calls.save
     )
     calls.register(
         "harmonics_double_backward",
         "Tensor u, Tensor g, Tensor v, int l_max, bool[] need",
         "(Tensor, Tensor)",
         _double_backward_kernel,
-        _fake_double_backward,
+        lambda u, g, v, l_max, need: calls.fake(g, v, need=need),
         _double_backward_rule,
-        _setup_double_backward,
+        calls.save_with_need,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from equipot.math import Irreps
 from equipot.ops import calls, native
@@ -175,33 +174,9 @@ def _weights_rule(ctx: Any, c: Tensor | None) -> tuple:
     return gx, _linear(x, c, s.species, s.key) if need[1] else None, None, None, None
 
 
-class _Linear(Function):
-    """`irreps_linear` of eager code."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup_rows(ctx, inputs, None)
-        return _linear_kernel(*inputs)
-
-    backward = staticmethod(_linear_rule)
-
-
-class _Transposed(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup_rows(ctx, inputs, None)
-        return _transposed_kernel(*inputs)
-
-    backward = staticmethod(_transposed_rule)
-
-
-class _Weights(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup_weights(ctx, inputs, None)
-        return _weights_kernel(*inputs)
-
-    backward = staticmethod(_weights_rule)
+_Linear = calls.function_of("Linear", _linear_kernel, _linear_rule, _setup_rows)
+_Transposed = calls.function_of("Transposed", _transposed_kernel, _transposed_rule, _setup_rows)
+_Weights = calls.function_of("Weights", _weights_kernel, _weights_rule, _setup_weights)
 
 
 # ---- torch.library ----

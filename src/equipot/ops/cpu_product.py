@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from equipot.ops import calls, native, reference
 from equipot.ops.passes import plain, wanted
@@ -154,47 +153,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     )
 
 
-def _setup_forward(ctx: Any, inputs: tuple, output: Any) -> None:
-    *tensors, ctx.key = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _setup_backward(ctx: Any, inputs: tuple, output: Any) -> None:
-    _setup_forward(ctx, inputs[:-1], output)
-    ctx.need = list(inputs[-1])
-
-
-def _setup_double_backward(ctx: Any, inputs: tuple, output: Any) -> None:
-    pass
-
-
-class _Product(Function):
-    """`symmetric_product` of eager code."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        _setup_forward(ctx, inputs, None)
-        return _forward_kernel(*inputs)
-
-    backward = staticmethod(_forward_rule)
-
-
-class _ProductGradient(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        _setup_backward(ctx, inputs, None)
-        return _backward_kernel(*inputs)
-
-    backward = staticmethod(_backward_rule)
-
-
-class _ProductSecond(Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        return _double_backward_kernel(*inputs)
-
-    backward = staticmethod(_double_backward_rule)
+_Product = calls.function_of("Product", _forward_kernel, _forward_rule, calls.save)
+_ProductGradient = calls.function_of("ProductGradient", _backward_kernel, _backward_rule, calls.save_with_need)
+_ProductSecond = calls.function_of("ProductSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
 
 
 # ---- torch.library ----
@@ -205,18 +166,18 @@ def _fake_forward(a: Tensor, w: Tensor, species: Tensor | None, key: str) -> Ten
 
 
 def _fake_backward(g: Tensor, a: Tensor, w: Tensor, species: Tensor | None, key: str, need: list[bool]) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((a, w), need, strict=True))
+    return calls.fake(a, w, need=need)
 
 
 def _fake_double_backward(
     ca, cw, g: Tensor, a: Tensor, w: Tensor, species: Tensor | None, key: str, need: list[bool]
 ) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) if wanted else x.new_empty(0) for x, wanted in zip((g, a, w), need, strict=True))
+    return calls.fake(g, a, w, need=need)
 
 
 def _register_all() -> None:
     inputs = "Tensor a, Tensor w, Tensor? species, str plan"
-    calls.register("symmetric_product", inputs, "Tensor", _forward_kernel, _fake_forward, _forward_rule, _setup_forward)
+    calls.register("symmetric_product", inputs, "Tensor", _forward_kernel, _fake_forward, _forward_rule, calls.save)
     calls.register(
         "symmetric_product_backward",
         f"Tensor g, {inputs}, bool[] need",
@@ -224,7 +185,7 @@ def _register_all() -> None:
         _backward_kernel,
         _fake_backward,
         _backward_rule,
-        _setup_backward,
+        calls.save_with_need,
     )
     calls.register(
         "symmetric_product_double_backward",
@@ -233,7 +194,7 @@ def _register_all() -> None:
         _double_backward_kernel,
         _fake_double_backward,
         _double_backward_rule,
-        _setup_double_backward,
+        calls.save_nothing,
     )
 
 
