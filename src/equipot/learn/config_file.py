@@ -1,20 +1,27 @@
 """From a YAML file and KEY=VALUE words to a checked `Plan` of active learning, with the file's line in every complaint."""
 
 import io
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from equipot.errors import UserError
 from equipot.learn.config import LearnConfig
 from equipot.train.config import RunConfig
-from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, override, plain, user_error
+from equipot.train.config_file import (
+    Path_,
+    Source,
+    checked_config,
+    complaint,
+    expand_variables,
+    override,
+    plain,
+    read_source,
+    user_error,
+)
 from equipot.train.model_config import Mistake
 
 FILE = "learn.yaml"
@@ -23,7 +30,6 @@ _OURS = {  # what the learning sets in every training
     ("train", "member"): "is of one member, and the learning trains all",
     ("data", "n_train"): "has no meaning here: the training set grows",
 }
-_WORDS = dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "should be a section of keys")
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"{file}: no such configuration; docs/active-learning.md says how one is written")
-    try:
-        source = Source(load_yaml(file.read_text(encoding="utf-8"), str(file)), str(file))
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: not a text file, so not a configuration") from None
-    if not isinstance(source.data, dict):
-        raise UserError(f"{file}: not a configuration: it must hold keys such as train, explore and label")
+    source = read_source(file, "configuration", "docs/active-learning.md says how one is written", "train, explore and label")
     apart = [w for w in overrides if w.startswith("train.") and isinstance(source.data.get("train"), str)]
     for word in overrides:
         if word not in apart:
@@ -73,7 +72,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     try:
         config = LearnConfig.model_validate(data)
     except ValidationError as error:
-        raise _complaint(error, data, source) from None
+        raise complaint(error, data, source, LearnConfig, "a configuration of learning") from None
     plan = Plan(_with_modules(config, file.parent), _training(training))
     _check_goal(plan, source)
     return plan
@@ -98,10 +97,7 @@ def _training_source(source: Source, folder: Path) -> Source:
         raise UserError(
             f"{source.where(('train',))}: train: there is no configuration {path}: a path is relative to the folder of this file"
         )
-    found = Source(load_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
-    if not isinstance(found.data, dict):
-        raise UserError(f"{path}: not a configuration: it must hold keys such as model and data")
-    return found
+    return read_source(path, "configuration", "", "model and data")
 
 
 def _training(source: Source) -> RunConfig:
@@ -120,37 +116,6 @@ def _check_goal(plan: Plan, source: Source) -> None:
         raise UserError(f"{source.where(('goal',))}: goal: is measured on a held-out set: name its file in train.data.test")
     if goal.on is not None and goal.on not in sets:
         raise user_error(Mistake(("goal", "on"), "is no set of train.data.test", sets), source)
-
-
-def _complaint(error: ValidationError, data: dict[str, Any], source: Source) -> UserError:
-    """The first mistake in words."""
-    errors = error.errors()
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    path: list[str | int] = []
-    node: Any = data
-    for key in first["loc"]:
-        if not (isinstance(node, dict) and key in node or isinstance(node, list) and isinstance(key, int) and key < len(node)):
-            break
-        path.append(key)
-        node = node[key]
-    place = tuple(path)
-    if first["type"] == "missing":
-        return user_error(Mistake((*place, str(first["loc"][-1])), "is missing"), source)
-    if first["type"] == "extra_forbidden":
-        section = ".".join(map(str, place[:-1])) or "a configuration of learning"
-        return user_error(Mistake(place, f"not a key of {section}", _keys_at(place[:-1])), source)
-    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    shown = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
-    return user_error(Mistake(place, message + shown), source)
-
-
-def _keys_at(path: Sequence[str | int]) -> list[str]:
-    here: Any = LearnConfig
-    for key in path:
-        here = here.model_fields[str(key)].annotation
-        if get_origin(here) in (types.UnionType, typing.Union):
-            here = next(a for a in get_args(here) if isinstance(a, type) and issubclass(a, BaseModel))
-    return list(here.model_fields)
 
 
 def dump_plan(plan: Plan) -> str:

@@ -1,21 +1,27 @@
 """STUDY.yaml: read, checked, and each variant's configuration made from base and overrides, with the place of every mistake."""
 
 import io
-import types
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from equipot.errors import UserError
 from equipot.study.spec import StudySpec
 from equipot.train.config import RunConfig
-from equipot.train.config_file import Path_, Source, checked_config, expand_variables, load_yaml, override, plain, user_error
-from equipot.train.model_config import Mistake
+from equipot.train.config_file import (
+    Path_,
+    Source,
+    checked_config,
+    complaint,
+    expand_variables,
+    override,
+    plain,
+    read_source,
+)
 
 STUDY_FILE = "study.yaml"
 _OURS = {  # what a study sets in every run
@@ -27,7 +33,6 @@ _OURS = {  # what a study sets in every run
     ("data", "n_train"): "comes from `sizes`",
     ("data", "test"): "comes from `evaluate`",
 }
-_WORDS = dict.fromkeys(("dict_type", "model_type"), "should be a section of keys") | {"too_short": "is empty: leave it out, or fill it"}
 _BUDGET = dict.fromkeys([("train", "max_updates"), ("train", "max_time"), ("train", "max_epochs")], "comes from `budget`")
 
 
@@ -94,14 +99,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     path = Path(path)
     folder = path if path.is_dir() else None
     file = path / STUDY_FILE if folder else path
-    if not file.is_file():
-        raise UserError(f"{file}: no such study; docs/studies.md says how one is written")
-    try:
-        source = Source(load_yaml(file.read_text(encoding="utf-8"), str(file)), str(file))
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: not a text file, so not a study") from None
-    if not isinstance(source.data, dict):
-        raise UserError(f"{file}: not a study: it must hold keys such as base, variants and seeds")
+    source = read_source(file, "study", "docs/studies.md says how one is written", "base, variants and seeds")
     of_base = [word for word in overrides if word.startswith("base.") and isinstance(source.data.get("base"), str)]
     for word in overrides:
         if word not in of_base:
@@ -114,7 +112,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     try:
         spec = StudySpec.model_validate(data)
     except ValidationError as error:
-        raise _complaint(error, data, source) from None
+        raise complaint(error, data, source, StudySpec, "a study") from None
     for name in spec.evaluate:
         if name == "cost":
             raise UserError(
@@ -153,10 +151,7 @@ def _base_file(name: str, where: str, folder: Path) -> Source:
     path = folder / name
     if not path.is_file():
         raise UserError(f"{where}: base: there is no configuration {path}: a path is relative to the folder of the study's file")
-    source = Source(load_yaml(path.read_text(encoding="utf-8"), str(path)), str(path))
-    if not isinstance(source.data, dict):
-        raise UserError(f"{path}: not a configuration: it must hold keys such as model and data")
-    return source
+    return read_source(path, "configuration", "", "model and data")
 
 
 def nested(overrides: dict[str, Any], where: str) -> dict[str, Any]:
@@ -198,41 +193,6 @@ def _has(data: Any, path: Path_, part: bool = True) -> bool:
             return False
         data = data[key]
     return True
-
-
-def _complaint(error: ValidationError, data: dict[str, Any], source: Source) -> UserError:
-    """The first mistake of a study in words."""
-    errors = error.errors()
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    path: list[str | int] = []
-    node: Any = data
-    for key in first["loc"]:
-        known = isinstance(node, dict) and key in node or isinstance(node, list) and isinstance(key, int) and key < len(node)
-        if not known:
-            break
-        path.append(key)
-        node = node[key]
-    place = tuple(path)
-    if first["type"] == "missing":
-        return user_error(Mistake((*place, str(first["loc"][-1])), "is missing"), source)
-    if first["type"] == "extra_forbidden":
-        return user_error(Mistake(place, f"not a key of {'.'.join(map(str, place[:-1])) or 'a study'}", _keys_at(place[:-1])), source)
-    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    shown = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
-    return user_error(Mistake(place, message + shown), source)
-
-
-def _keys_at(path: Sequence[str | int]) -> list[str]:
-    """Keys of the section at `path`."""
-    here: Any = StudySpec
-    for key in path:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            here = here.model_fields[str(key)].annotation
-        elif get_origin(here) is dict:
-            here = get_args(here)[1]
-        if get_origin(here) in (types.UnionType, typing.Union):
-            here = next(a for a in get_args(here) if isinstance(a, type))
-    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
 
 
 def dump_study(study: Study) -> str:

@@ -24,7 +24,9 @@ from equipot.train.model_config import Mistake, build_spec, model_schema, resolv
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _COMMAND_LINE = "command line"
+_KEYS = "model and data; `equipot preset nequip` prints one"
 _WORDS = dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "dataclass_type"), "should be a section of keys")
+_WORDS |= {"too_short": "is empty: leave it out, or fill it"}
 Path_ = tuple[str | int, ...]
 
 
@@ -62,21 +64,35 @@ def _line(node: Any, key: str | int) -> int | None:
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in a YAML file with KEY=VALUE words over it. Raises UserError naming key, line and the nearest valid key."""
-    path = Path(path)
+    source = read_source(Path(path), "configuration", "`equipot preset nequip` prints one", _KEYS)
+    return _overridden(source, overrides)
+
+
+def read_source(path: Path, what: str, help_: str, keys: str) -> Source:
+    """The raw data of a YAML file. Raises UserError where there is no file (`help_` says what to do), and for what is no mapping of `keys`."""
     if not path.is_file():
-        raise UserError(f"{path}: no such configuration; `equipot preset nequip` prints one")
+        raise UserError(f"{path}: no such {what}; {help_}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file, so not a configuration") from None
-    return parse_config(text, str(path), overrides)
+        raise UserError(f"{path}: not a text file, so not a {what}") from None
+    return parse_source(text, str(path), what, keys)
+
+
+def parse_source(text: str, file: str, what: str, keys: str) -> Source:
+    """The same from the text of a file."""
+    source = Source(load_yaml(text, file), file)
+    if not isinstance(source.data, dict):
+        raise UserError(f"{file}: not a {what}: it must hold keys such as {keys}")
+    return source
 
 
 def parse_config(text: str, file: str = "configuration", overrides: Sequence[str] = ()) -> RunConfig:
     """The same from the text of a file."""
-    source = Source(load_yaml(text, file), file)
-    if not isinstance(source.data, dict):
-        raise UserError(f"{file}: not a configuration: it must hold keys such as model and data; `equipot preset nequip` prints one")
+    return _overridden(parse_source(text, file, "configuration", _KEYS), overrides)
+
+
+def _overridden(source: Source, overrides: Sequence[str]) -> RunConfig:
     for word in overrides:
         override(source, word)
     return checked_config(source)
@@ -183,12 +199,29 @@ def _mistake(error: ValidationError, data: dict[str, Any]) -> Mistake:
         return Mistake(path if path[-1] == "train" else ("data", "train"), "name the file to train on, such as data.train=frames.xyz")
     if first["type"] == "missing":
         return Mistake(path, "is missing")
-    message = _WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    message = _words(first)
     described = _description(path)
     if described and len([e for e in errors if _known_path(e, data) == path]) > 1:
         message = f"should be {described}"
     shown = f", not {first['input']!r}" if path and not isinstance(first["input"], dict) else ""
     return Mistake(path, message + shown)
+
+
+def complaint(error: ValidationError, data: dict[str, Any], source: Source, model: type[BaseModel], whole: str) -> UserError:
+    """The first mistake of data that are no `model`, in words; `whole` is what messages call the model."""
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    path = _known_path(first, data)
+    if first["type"] == "missing":
+        return user_error(Mistake(path, "is missing"), source)
+    if first["type"] == "extra_forbidden":
+        return user_error(Mistake(path, f"not a key of {_dotted(path[:-1]) or whole}", _keys_at(path[:-1], model)), source)
+    shown = f", not {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    return user_error(Mistake(path, _words(first) + shown), source)
+
+
+def _words(error: Any) -> str:
+    return _WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
 
 
 def _known_path(error: Any, data: Any) -> Path_:
@@ -203,13 +236,15 @@ def _known_path(error: Any, data: Any) -> Path_:
     return tuple(path)
 
 
-def _section_at(path: Path_) -> type[BaseModel] | None:
-    here: Any = RunConfig
+def _section_at(path: Path_, model: type[BaseModel] = RunConfig) -> type[BaseModel] | None:
+    here: Any = model
     for key in path:
-        if isinstance(key, str):
+        if get_origin(here) is dict:
+            here = get_args(here)[1]
+        elif isinstance(key, str):
             here = here.model_fields[key].annotation if _is_section(here) and key in here.model_fields else None
         while get_origin(here) in (types.UnionType, typing.Union, list):
-            here = next((a for a in get_args(here) if _is_section(a) or get_origin(a) is list), None)
+            here = next((a for a in get_args(here) if _is_section(a) or get_origin(a) in (list, dict)), None)
     return here if _is_section(here) else None
 
 
@@ -217,8 +252,8 @@ def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _keys_at(path: Path_) -> list[str]:
-    section = _section_at(path)
+def _keys_at(path: Path_, model: type[BaseModel] = RunConfig) -> list[str]:
+    section = _section_at(path, model)
     return list(section.model_fields) if section else []
 
 
