@@ -127,18 +127,24 @@ def _xyz(text: IO[str], file: str, wanted: range) -> list[ase.Atoms]:
 
 
 def _read_by_ase(path: Path, selection: Selection, keys: Keys) -> list[Frame]:
-    file = str(path)
-    try:
-        found = ase.io.read(file, index=":")
-    except UnknownFileTypeError:
-        raise UserError(f"{file}: not a format that ASE, .npz or DeePMD readers know; convert it to extended xyz") from None
-    except Exception as error:
-        raise UserError(f"{file}: ASE cannot read it: {_one_line(error)}") from error
-    if not found:
-        raise UserError(f"{file}: no frames in it")
+    found = read_by_ase(path, "not a format that ASE, .npz or DeePMD readers know; convert it to extended xyz")
     _warn_if_unfinished(path)
+    file = str(path)
     wanted = selection.indices(len(found), file)
     return _frames(file, wanted, [found[i] for i in wanted], keys, Factors())
+
+
+def read_by_ase(path: Path, otherwise: str) -> list[ase.Atoms]:
+    """All frames in any format of ASE's. Raises UserError for what cannot be read, `otherwise` for a format that ASE does not know."""
+    try:
+        found = ase.io.read(path, index=":")
+    except UnknownFileTypeError:
+        raise UserError(f"{path}: {otherwise}") from None
+    except Exception as error:
+        raise UserError(f"{path}: ASE cannot read it: {_one_line(error)}") from error
+    if not found:
+        raise UserError(f"{path}: no frames in it")
+    return found
 
 
 def _warn_if_unfinished(path: Path) -> None:

@@ -10,7 +10,7 @@ in Å. It does not change under rotation, reflection, translation, permutation o
 Sorted distances do not tell all structures apart: different ones with D = 0 exist, but none near a given one in general.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,26 +51,25 @@ def fingerprint(frame: Frame, cutoff: float) -> Fingerprint:
 
 def distance(one: Fingerprint, other: Fingerprint) -> float:
     """D between two structures, Å; infinite where they have different atoms."""
-    if not np.array_equal(one.numbers, other.numbers):
-        return DIFFERENT
-    a, b, scale = _alike(one, other)
-    total = 0.0
-    for z in np.unique(one.numbers):
-        of = one.numbers == z
-        squares = ((a[of][:, None] - b[of][None]) ** 2).sum((2, 3))
-        total += squares[linear_sum_assignment(squares)].sum()
-    return float(np.sqrt(total / (len(a) * scale)))
+
+    def best(a: np.ndarray, b: np.ndarray) -> float:
+        squares = ((a[:, None] - b[None]) ** 2).sum((2, 3))
+        return squares[linear_sum_assignment(squares)].sum()
+
+    return _by_element(one, other, best)
 
 
 def lower_bound(one: Fingerprint, other: Fingerprint) -> float:
     """What D is at least, for far less work: the mean of squares is no less than the square of the mean, element by element."""
+    return _by_element(one, other, lambda a, b: len(a) * ((a.mean(0) - b.mean(0)) ** 2).sum())
+
+
+def _by_element(one: Fingerprint, other: Fingerprint, squares: Callable[[np.ndarray, np.ndarray], float]) -> float:
+    """Root of the sum over elements of what `squares` makes of both structures' atoms of an element, per atom and neighbour."""
     if not np.array_equal(one.numbers, other.numbers):
         return DIFFERENT
     a, b, scale = _alike(one, other)
-    total = 0.0
-    for z in np.unique(one.numbers):
-        of = one.numbers == z
-        total += of.sum() * ((a[of].mean(0) - b[of].mean(0)) ** 2).sum()
+    total = sum(squares(a[one.numbers == z], b[one.numbers == z]) for z in np.unique(one.numbers))
     return float(np.sqrt(total / (len(a) * scale)))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from equipot.train.config import Files, Section, seconds
+from equipot.train.config import Duration, Files, Section
 
 Label = Literal["energy", "forces", "stress"]
 Domain = Literal["in-domain", "out-of-domain"]
@@ -28,17 +28,10 @@ class BudgetSpec(Section):
 
     max_updates: Annotated[int, Field(gt=0)] | None = None
     """updates of the weights, the same for every run"""
-    max_time: str | None = None
+    max_time: Duration | None = None
     """training time of every run, "HH:MM:SS" """
     validations: Annotated[int, Field(gt=0)] | None = None
     """about so many validations in every run of max_updates, whatever its size; none given: train.validate_every"""
-
-    @field_validator("max_time")
-    @classmethod
-    def _time(cls, value: str | None) -> str | None:
-        if value is not None and seconds(value) <= 0:
-            raise ValueError("no time at all")
-        return value
 
     @model_validator(mode="after")
     def _one(self) -> "BudgetSpec":

@@ -4,10 +4,28 @@ import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+def seconds(text: str) -> float:
+    """Seconds of "HH:MM:SS"; raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d)", text)
+    if not match:
+        raise ValueError('a time is written "HH:MM:SS"')
+    hours, minutes, rest = (int(part) for part in match.groups())
+    return 3600.0 * hours + 60.0 * minutes + rest
+
+
+def _some(text: str) -> str:
+    if seconds(text) <= 0:
+        raise ValueError("no time at all")
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_some)]
 Files = str | list[str]
 MEASURES = (
     "loss",
@@ -168,7 +186,7 @@ class TrainConfig(Section):
     batch_size: Annotated[int, Field(gt=0)] = 5
     valid_batch_size: Annotated[int, Field(gt=0)] = 16
     max_epochs: Annotated[int, Field(gt=0)] = 1000
-    max_time: str | None = None
+    max_time: Duration | None = None
     """longest training time, "HH:MM:SS" """
     max_updates: Annotated[int, Field(gt=0)] | None = None
     """most updates of the weights"""
@@ -237,13 +255,6 @@ class TrainConfig(Section):
             raise ValueError("schedule_free averages the weights itself and needs no schedule: leave ema null and scheduler constant")
         return self
 
-    @field_validator("max_time")
-    @classmethod
-    def _time(cls, value: str | None) -> str | None:
-        if value is not None and seconds(value) <= 0:
-            raise ValueError("no time at all")
-        return value
-
     @property
     def member_seed(self) -> int:
         """What weights, order and bootstrap are drawn from: the seed itself, or of a member of an ensemble one of its own."""
@@ -289,12 +300,3 @@ class RunConfig(Section):
                 "least squares minimises squares with fixed weights: leave loss.kind at mse and loss.schedule out, or take fit: gradient"
             )
         return self
-
-
-def seconds(text: str) -> float:
-    """Seconds of "HH:MM:SS"; raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+):([0-5]?\d):([0-5]?\d)", text)
-    if not match:
-        raise ValueError('a time is written "HH:MM:SS"')
-    hours, minutes, rest = (int(part) for part in match.groups())
-    return 3600.0 * hours + 60.0 * minutes + rest

@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.data import chemical_symbols
 from ase.io.extxyz import read_xyz
-from ase.io.formats import UnknownFileTypeError
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from equipot.data import scan_xyz
-from equipot.data.readers import XYZ_SUFFIXES, read_frames, resolve
+from equipot.data.readers import XYZ_SUFFIXES, read_by_ase, read_frames, resolve
 from equipot.errors import UserError
 
 FARTHEST = 1e6  # Å: atoms farther out have left any simulation
@@ -175,7 +173,7 @@ def _frames(name: str, notes: list[str]) -> Iterator[Atoms]:
                 read_xyz(text, index=slice(wanted.start, wanted.stop, wanted.step), properties_parser=scan_xyz.parse_comment), path
             )
         return
-    frames = _by_ase(path)
+    frames = read_by_ase(path, "not a format that ASE knows; give extended xyz, .traj or another that ASE reads")
     yield from (frames[i] for i in _forward(selection.indices(len(frames), str(path)), name))
 
 
@@ -198,18 +196,6 @@ def _named(frames: Iterator[Atoms], path: Path) -> Iterator[Atoms]:
             raise UserError(
                 f"{path}: the chosen frame {index} cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
             ) from error
-
-
-def _by_ase(path: Path) -> list[Atoms]:
-    try:
-        frames = ase.io.read(path, index=":")
-    except UnknownFileTypeError:
-        raise UserError(f"{path}: not a format that ASE knows; give extended xyz, .traj or another that ASE reads") from None
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read as a trajectory: {type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
-    if not frames:
-        raise UserError(f"{path}: no frames in it")
-    return frames
 
 
 def _not_finite(atoms: Atoms) -> str:
