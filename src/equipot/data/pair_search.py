@@ -107,14 +107,28 @@ class EdgeList:
 
         Their order is a function of the edges alone. Raises UserError as `State` does.
         """
-        state = State(positions, cell, pbc)
         self.n_updates += 1
+        if self._still_near(positions, cell, pbc):
+            return self._edges
+        state = State(positions, cell, pbc)
         if self._built is None or not still_valid(self._built, state, self.cutoff, self.skin):
             self._built = self._edges = None  # the old list makes room for the search, which needs several times as much
             self._edges = _by_centre(search(state, self.cutoff + self.skin, self.n_threads), len(state.positions))
             self._built = state
             self.n_builds += 1
         return self._edges
+
+    def _still_near(self, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> bool:
+        """Whether the list plainly holds: `still_valid` for arrays as simulations give them, in half the time."""
+        old = self._built
+        if old is None or type(positions) is not np.ndarray or positions.shape != old.positions.shape:
+            return False
+        if not (np.array_equal(cell, old.cell) and np.array_equal(pbc, old.pbc)):
+            return False
+        moved = positions - old.positions
+        moved -= moved.sum(axis=0) / max(1, len(moved))
+        squares = np.einsum("ia,ia->i", moved, moved)
+        return bool(4.0 * squares.max(initial=0.0) <= self.skin**2)  # not so where anything is NaN
 
 
 def _by_centre(pairs: Pairs, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -66,6 +66,12 @@ class Calculator(AseCalculator):
         if name == "energy_std" and name not in self.implemented_properties and not _is_exported(self._model):
             self._doubt = open_engine(self._model, "torch", self.parameters["dtype"], self.parameters["device"], self.parameters["skin"])
             self.implemented_properties += self._doubt.uncertainties
+        ready = atoms is not None and allow_calculation and name in self.implemented_properties and self.atoms is not None
+        if ready and self.check_state(atoms) == ["positions"]:  # ASE would copy everything twice, a sixth of a molecule's step
+            self.results = {}
+            self.atoms.positions[:] = atoms.positions
+            self.calculate(self.atoms, [name], ["positions"])
+            atoms = None
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
@@ -83,7 +89,8 @@ class Calculator(AseCalculator):
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Fills `results`; see the class for what raises."""
-        super().calculate(atoms, properties, system_changes)
+        if atoms is not self.atoms:
+            super().calculate(atoms, properties, system_changes)
         if not len(self.atoms):
             raise UserError("the structure has no atoms")
         stress = has_full_cell(self.atoms)

@@ -114,15 +114,16 @@ void Engine<T>::apply(const Linear<T>& linear, bool transposed, int64_t n, const
 }
 
 template <class T>
-void Engine<T>::open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim, T* h, int64_t h_dim) const {
+void Engine<T>::open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim, T* h, int64_t h_dim, Scratch& s) const {
+  T* value = s.gate.reserve(u_dim);
   for (int64_t i = 0; i < n; ++i, u += u_dim, h += h_dim) {
-    for (const auto& s : gate.scalars)
-      for (int64_t k = 0; k < s.n; ++k) h[s.out_start + k] = static_cast<T>(s.factor) * activate(s.act, u[s.in_start + k]);
-    for (const auto& g : gate.gated)
-      for (int64_t k = 0; k < g.n; ++k) {
-        const T value = static_cast<T>(g.factor) * activate(g.act, u[g.gate_start + k]);
-        for (int64_t m = 0; m < g.dim; ++m) h[g.out_start + m * g.n + k] = value * u[g.in_start + m * g.n + k];
-      }
+    for (const auto& x : gate.scalars)
+      kernels<T>().activate(x.act, x.n, u + x.in_start, static_cast<T>(x.factor), h + x.out_start, nullptr);
+    for (const auto& g : gate.gated) {
+      kernels<T>().activate(g.act, g.n, u + g.gate_start, static_cast<T>(g.factor), value, nullptr);
+      for (int64_t m = 0; m < g.dim; ++m)
+        for (int64_t k = 0; k < g.n; ++k) h[g.out_start + m * g.n + k] = value[k] * u[g.in_start + m * g.n + k];
+    }
     for (const auto& x : gate.norms)
       for (int64_t k = x.start; k < x.start + x.n; ++k) {
         T length = 0;
@@ -135,23 +136,23 @@ void Engine<T>::open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim
 }
 
 template <class T>
-void Engine<T>::close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim) const {
+void Engine<T>::close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim, Scratch& s) const {
+  T *value = s.gate.reserve(3 * u_dim), *slope = value + u_dim, *sum = slope + u_dim;
   clear(gu, n * u_dim);
   for (int64_t i = 0; i < n; ++i, u += u_dim, gu += u_dim, gh += h_dim) {
-    for (const auto& s : gate.scalars)
-      for (int64_t k = 0; k < s.n; ++k)
-        gu[s.in_start + k] += static_cast<T>(s.factor) * activate_slope(s.act, u[s.in_start + k]) * gh[s.out_start + k];
-    for (const auto& g : gate.gated)
-      for (int64_t k = 0; k < g.n; ++k) {
-        const T x = u[g.gate_start + k], value = static_cast<T>(g.factor) * activate(g.act, x);
-        T sum = 0;
-        for (int64_t m = 0; m < g.dim; ++m) {
-          const int64_t from = g.out_start + m * g.n + k, at = g.in_start + m * g.n + k;
-          sum += gh[from] * u[at];
-          gu[at] += value * gh[from];
-        }
-        gu[g.gate_start + k] += static_cast<T>(g.factor) * activate_slope(g.act, x) * sum;
+    for (const auto& x : gate.scalars) {
+      kernels<T>().activate(x.act, x.n, u + x.in_start, static_cast<T>(x.factor), value, slope);
+      for (int64_t k = 0; k < x.n; ++k) gu[x.in_start + k] += slope[k] * gh[x.out_start + k];
+    }
+    for (const auto& g : gate.gated) {
+      kernels<T>().activate(g.act, g.n, u + g.gate_start, static_cast<T>(g.factor), value, slope);
+      clear(sum, g.n);
+      for (int64_t m = 0; m < g.dim; ++m) {
+        const int64_t from = g.out_start + m * g.n, at = g.in_start + m * g.n;
+        for (int64_t k = 0; k < g.n; ++k) sum[k] += gh[from + k] * u[at + k], gu[at + k] += value[k] * gh[from + k];
       }
+      for (int64_t k = 0; k < g.n; ++k) gu[g.gate_start + k] += slope[k] * sum[k];
+    }
     for (const auto& x : gate.norms)
       for (int64_t k = x.start; k < x.start + x.n; ++k) {
         T length = 0, along = 0;
@@ -243,7 +244,7 @@ void Engine<T>::forward_block(int t, int64_t first, int64_t last, Scratch& s) {
     }
   }
   if (layer.has_self) apply(layer.self, false, n, types, old, u, true, s);
-  if (layer.has_gate) open_gate(layer.gate, n, u, layer.u_dim, h, layer.out_dim);
+  if (layer.has_gate) open_gate(layer.gate, n, u, layer.u_dim, h, layer.out_dim, s);
   if (layer.has_skip) apply(layer.skip, false, n, types, old, h, true, s);
   if (layer.has_readout)
     for (int64_t i = 0; i < n; ++i) learned_[first + i] += read(layer.readout, h + i * layer.out_dim, s, nullptr, T(0));
@@ -330,7 +331,7 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
   T* gu = gh;
   if (layer.has_gate) {
     gu = s.u.reserve(n * layer.u_dim);
-    close_gate(layer.gate, n, before_gate_[t].data() + first * layer.u_dim, gu, layer.u_dim, gh, dim);
+    close_gate(layer.gate, n, before_gate_[t].data() + first * layer.u_dim, gu, layer.u_dim, gh, dim, s);
   }
   if (t > 0 && (layer.has_self || layer.has_skip)) {
     T* self = self_gradients(t) + first * layer.h_dim;

@@ -54,7 +54,7 @@ class Engine {
   };
   // Rows of one block of atoms, one set per thread.
   struct Scratch {
-    Buffer<T> a, d, b, u, x, mlp;
+    Buffer<T> a, d, b, u, x, mlp, gate;
     std::vector<const T*> from;
     std::vector<T*> to;
     std::vector<int32_t> picked;
@@ -70,8 +70,8 @@ class Engine {
   void backward_block(int t, int64_t first, int64_t last, Scratch& s);
   void send(int t, int64_t first, int64_t last, Scratch& s);
   void apply(const Linear<T>& linear, bool transposed, int64_t n, const int32_t* types, const T* x, T* y, bool add, Scratch& s) const;
-  void open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim, T* h, int64_t h_dim) const;
-  void close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim) const;
+  void open_gate(const Gate& gate, int64_t n, const T* u, int64_t u_dim, T* h, int64_t h_dim, Scratch& s) const;
+  void close_gate(const Gate& gate, int64_t n, const T* u, T* gu, int64_t u_dim, const T* gh, int64_t h_dim, Scratch& s) const;
   double read(const Readout<T>& readout, const T* h, Scratch& s, T* gradient, T factor) const;
   void for_blocks(int64_t n, void (Engine::*step)(int, int64_t, int64_t, Scratch&), int t);
   bool self_in_features(int t) const { return !model().layers[t - 1].has_readout; }

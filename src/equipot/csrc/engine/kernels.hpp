@@ -89,6 +89,8 @@ struct Kernels {
                         T* row, T* gh);
   // y[r][0 ... n_out) = (or +=) sum_k x[r][k] w[k][...], w in panels.
   void (*multiply)(int64_t n_rows, const T* const* x, T* const* y, int64_t n_in, int64_t n_out, const T* w, bool add);
+  // value = factor act(x) and slope = factor act'(x) of n numbers; slope may be null.
+  void (*activate)(int act, int64_t n, const T* x, T factor, T* value, T* slope);
   void (*product)(const Polynomial<T>&, int64_t n_atoms, const int32_t* types, const T* a, T* b);
   void (*product_back)(const Polynomial<T>&, int64_t n_atoms, const int32_t* types, const T* a, const T* gb, T* ga);
 };

@@ -354,8 +354,8 @@ Model<T>::Model(const File& file) : norms(harmonic_norms()), header(file.header(
 template <class T>
 T activate(int act, T x) {
   switch (act) {
-    case 1: return x / (T(1) + std::exp(-x));
-    case 2: return std::tanh(x);
+    case act_silu: return x / (T(1) + std::exp(-x));
+    case act_tanh: return std::tanh(x);
     case 3: return std::abs(x);
     case 4: return x > 0 ? x : T(0);
     case 5: return T(0.5) * x * (T(1) + std::erf(x * T(0.70710678118654752440)));
@@ -368,11 +368,11 @@ T activate(int act, T x) {
 template <class T>
 T activate_slope(int act, T x) {
   switch (act) {
-    case 1: {
+    case act_silu: {
       const T s = T(1) / (T(1) + std::exp(-x));
       return s * (T(1) + x * (T(1) - s));
     }
-    case 2: {
+    case act_tanh: {
       const T t = std::tanh(x);
       return T(1) - t * t;
     }

@@ -111,6 +111,6 @@ template <class T>
 T activate(int act, T x);
 template <class T>
 T activate_slope(int act, T x);
-constexpr int n_activations = 8;
+constexpr int n_activations = 8, act_silu = 1, act_tanh = 2;
 
 }  // namespace eq

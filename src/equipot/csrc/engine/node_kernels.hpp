@@ -1,7 +1,9 @@
-// Kernels of single atoms: small matrix products of rows, and symmetric products as polynomials.
+// Kernels of single atoms: small matrix products of rows, activations, and symmetric products as polynomials.
 #pragma once
 
+#include "activations.hpp"
 #include "kernels.hpp"
+#include "model.hpp"
 #include "simd.hpp"
 
 namespace EQUIPOT_NAMESPACE {
@@ -59,6 +61,27 @@ void multiply(int64_t n_rows, const T* const* x, T* const* y, int64_t n_in, int6
     for (; n_rows - r >= 2; r += 2) multiply_rows<T, 2>(x + r, y + r, c, n_in, from, n, add);
     for (; r < n_rows; ++r) multiply_rows<T, 1>(x + r, y + r, c, n_in, from, n, add);
   }
+}
+
+template <class T>
+void activate(int act, int64_t n, const T* x, T factor, T* value, T* slope) {
+  if (act != eq::act_silu && act != eq::act_tanh) {
+    for (int64_t k = 0; k < n; ++k) {
+      value[k] = factor * eq::activate(act, x[k]);
+      if (slope) slope[k] = factor * eq::activate_slope(act, x[k]);
+    }
+    return;
+  }
+  const Vec<T> all = broadcast(factor);
+  const auto some = [&](int64_t k, const auto& lane) {
+    const Vec<T> xk = lane.load(x + k);
+    const auto f = act == eq::act_silu ? silu<T>(xk) : tanh<T>(xk);
+    lane.store(value + k, all * f.value);
+    if (slope) lane.store(slope + k, all * f.first);
+  };
+  const int64_t whole = n / lanes<T> * lanes<T>;
+  for (int64_t k = 0; k < whole; k += lanes<T>) some(k, Lanes<T, false>(0));
+  if (whole < n) some(whole, Lanes<T, true>(n - whole));
 }
 
 // One chunk of channels of an atom: a and ga have a further component, 1 and a place for what belongs to it.
