@@ -145,21 +145,27 @@ def frames_of(n: int, path: Path) -> None:
     write(path, [frames[i % len(frames)] for i in range(n)], format="extxyz")
 
 
+def job_of(name: str, n: int, folder: Path, threads: int) -> tuple[str, Path, Path, Path]:
+    """The program, the frames, where it will write its bundle, and its job."""
+    program, settings = CASES[name]
+    frames, bundle, job = folder / f"frames{n}.xyz", folder / "bundle.npz", folder / "job.json"
+    frames_of(n, frames)
+    if program == "nequip":
+        symbols = sorted({s for atoms in read(frames, ":") for s in atoms.symbols}, key="HCNO".index)
+        settings = {
+            **settings,
+            "per_type_energy_scales": dict.fromkeys(symbols, 1.0),
+            "per_type_energy_shifts": dict.fromkeys(symbols, -1.0),
+        }
+    content = {"settings": settings, "frames": str(frames), "bundle": str(bundle), "dtype": "float32", "threads": threads}
+    job.write_text(json.dumps(content))
+    return program, frames, bundle, job
+
+
 def run(name: str, n: int, threads: int, rounds: int) -> Row:
     """One case, in turns."""
-    program, settings = CASES[name]
     with tempfile.TemporaryDirectory() as folder:
-        frames, bundle, job = Path(folder) / "frames.xyz", Path(folder) / "bundle.npz", Path(folder) / "job.json"
-        frames_of(n, frames)
-        if program == "nequip":
-            symbols = sorted({s for atoms in read(frames, ":") for s in atoms.symbols}, key="HCNO".index)
-            settings = {
-                **settings,
-                "per_type_energy_scales": dict.fromkeys(symbols, 1.0),
-                "per_type_energy_shifts": dict.fromkeys(symbols, -1.0),
-            }
-        content = {"settings": settings, "frames": str(frames), "bundle": str(bundle), "dtype": "float32", "threads": threads}
-        job.write_text(json.dumps(content))
+        program, frames, bundle, job = job_of(name, n, Path(folder), threads)
         peer = Peer(program, job, threads)
         ours = Ours(bundle, frames, n)
         ours.check(peer, bundle)

@@ -54,7 +54,9 @@ def main() -> None:
                 figures.append(figure)
                 print(figure, flush=True)
                 if args.json:  # after every figure: what was measured is not lost with a later case
-                    args.json.write_text(json.dumps({"machine": machine, "figures": [f._asdict() for f in figures]}, indent=1))
+                    args.json.write_text(
+                        json.dumps({"machine": machine, "figures": [f._asdict() for f in figures]}, indent=1, default=lambda x: x.item())
+                    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from ase.io import read
-from cpu import CASES, Ours, Peer, frames_of
+from cpu import CASES, Ours, Peer, job_of
 from peers.worker import resident
 
 GIB = 1 << 20  # KiB
@@ -35,25 +34,9 @@ class Memory(NamedTuple):
         return self.peak - self.base
 
 
-def job_of(name: str, n: int, folder: Path) -> tuple[str, Path, Path, Path]:
-    """The frames and the peer's job; the peer writes the bundle."""
-    program, settings = CASES[name]
-    frames, bundle, job = folder / f"frames{n}.xyz", folder / "bundle.npz", folder / "job.json"
-    frames_of(n, frames)
-    if program == "nequip":
-        symbols = sorted({s for atoms in read(frames, ":") for s in atoms.symbols}, key="HCNO".index)
-        settings = {
-            **settings,
-            "per_type_energy_scales": dict.fromkeys(symbols, 1.0),
-            "per_type_energy_shifts": dict.fromkeys(symbols, -1.0),
-        }
-    job.write_text(json.dumps({"settings": settings, "frames": str(frames), "bundle": str(bundle), "dtype": "float32", "threads": 1}))
-    return program, frames, bundle, job
-
-
 def theirs(name: str, n: int, folder: Path) -> Memory:
     """The peer's, after which its bundle is in the folder."""
-    program, _, _, job = job_of(name, n, folder)
+    program, _, _, job = job_of(name, n, folder, 1)
     peer = Peer(program, job, 1)
     peer.steps(3)
     peer.close()
@@ -62,7 +45,7 @@ def theirs(name: str, n: int, folder: Path) -> Memory:
 
 def ours(name: str, n: int, folder: Path, steps: int = 3) -> Memory:
     """Of a fresh process."""
-    _, frames, bundle, _ = job_of(name, n, folder)
+    _, frames, bundle, _ = job_of(name, n, folder, 1)
     command = [sys.executable, __file__, "--worker", str(bundle), str(frames), str(n), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     return Memory(*json.loads(done.stdout.splitlines()[-1]))
