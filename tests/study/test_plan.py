@@ -127,9 +127,12 @@ def test_differences_name_what_is_new_and_gone():
 def test_estimates_count_validations(tmp_path):
     _, plan = load(write_study(tmp_path, sizes=[2, 8], budget={"max_updates": 40}))
     small, large = (run_config(tmp_path, plan, plan.run(f"full-n{n}-s0")) for n in (2, 8))
-    found = Measured(10, 1.0, 3.0, 0.0)
+    found = Measured(10, small.train.batch_size, 1.0, 3.0, 0.0)
     assert training_time(small, 2, found) == (40, 40 * (1.0 + 3.0))
     assert training_time(large, 8, found) == (40, 40 * 1.0 + 10 * 3.0)
+    half = Measured(10, 4, 1.0, 0.0, 0.0)  # measured with four structures, all there were, of a larger batch
+    wide = small.model_copy(update={"train": small.train.model_copy(update={"batch_size": 32})})
+    assert training_time(wide, 2, half) == (40, 20.0) and training_time(wide, 4, half) == (40, 40.0)
     bounded = small.model_copy(update={"train": small.train.model_copy(update={"max_time": "00:01:20"})})
     assert training_time(bounded, 2, found) == (20, 80.0)
     every = list(estimates(tmp_path / "out", plan))

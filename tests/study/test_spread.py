@@ -40,6 +40,14 @@ def test_a_larger_spread_out_of_domain_is_claimed_with_three_seeds_and_not_with_
     assert few.interval is None and "nothing is claimed" in few.words
 
 
+def test_a_variant_that_failed_everywhere_costs_no_comparison():
+    whole = study(0.1, 0.4, 0.01, 3)
+    rest = Measured([row for row in whole.rows if row.variant != "v3"] + [Row("v3-0", "v3", 100, 0, status="failed", reason="x")])
+    assert "v3" in rest.variants
+    (found,) = compare(rest, "forces_mae", 100)
+    assert found.interval is not None and found.interval[0] > 0
+
+
 def test_equal_spreads_are_seldom_told_apart():
     found = [compare(study(0.3, 0.3, 0.05, 3, seed), "forces_mae", 100)[0].interval for seed in range(60)]
     assert sum(low > 0 or high < 0 for low, high in found) <= 6

@@ -14,10 +14,11 @@ from tiny_studies import tiny_study, write_study
 
 from equipot.errors import UserError
 from equipot.model import load_model
-from equipot.study.executor_local import Slot, slots
+from equipot.study import probes
+from equipot.study.executor_local import Slot, outcome, slots
 from equipot.study.plan import read_plan, run_config, run_folder
 from equipot.study.results import COLUMNS, gather
-from equipot.study.run import load, run_only, run_study
+from equipot.study.run import finish, load, run_only, run_study
 from equipot.study.spec import ExecutorSpec
 from equipot.study.state import locked, read_status, state
 from equipot.train.callbacks import Interrupted
@@ -135,21 +136,20 @@ def test_a_run_is_for_one_process_at_a_time(tmp_path):
 
 
 def test_a_probe_that_fails_does_not_undo_the_run(tmp_path, monkeypatch):
-    """Probes are parsed and evaluated by equipot.study.probes; what they measure or why they failed is in the results."""
-    probes = pytest.importorskip("equipot.study.probes")
-    spec = type("Spec", (), {"model_validate": staticmethod(lambda given: given)})
+    """What probes measure, or why they failed, is in the results, and what failed is told at the end."""
     calls = []
 
     def evaluate(given, model, folder):
-        calls.append(given["kind"])
+        calls.append(given.name)
         assert model.is_file() and folder.is_dir()
-        if given["kind"] == "bad":
+        if given.name == "bad":
             raise ValueError("no such atom")
         return {"roughness": (0.5, "eV/Å²")}
 
-    monkeypatch.setattr(probes, "ProbeSpec", spec, raising=False)
-    monkeypatch.setattr(probes, "evaluate_probe", evaluate, raising=False)
-    path = write_study(tmp_path, variants={"full": {}}, probes={"good": {"kind": "good"}, "bad": {"kind": "bad"}})
+    monkeypatch.setattr(probes, "evaluate_probe", evaluate)
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    frame = {"generate": {"rotate": {"frame": "${FOLDER}/train.xyz@0", "dihedral": [0, 1, 2, 3]}}}
+    path = write_study(tmp_path, variants={"full": {}}, probes={"good": {"generate": {"dimers": {}}}, "bad": frame})
     run_only(path, "0")
     table = gather(tmp_path / "out").set_index(["set", "measure"])
     assert table.value["probe:good", "roughness"] == 0.5 and table.unit["probe:good", "roughness"] == "eV/Å²"
@@ -157,6 +157,33 @@ def test_a_probe_that_fails_does_not_undo_the_run(tmp_path, monkeypatch):
     assert ("cold", "energy_mae") in table.index
     run_only(path, "0")
     assert calls == ["good", "bad", "bad"]  # what is there is not done again
+    plan = read_plan(tmp_path / "out")
+    assert str(tmp_path) not in json.dumps(plan.probes) and str(tmp_path / "train.xyz@0") in plan.data
+    outcome = finish(tmp_path / "out", plan)
+    assert outcome.n_done == 0 and outcome.failed == {"full-n4-s0, probe bad": "ValueError: no such atom"}
+
+
+def test_what_was_measured_on_another_file_is_not_in_the_results(tmp_path):
+    """A set or a probe that now means something else is missing until it is measured again."""
+    path = write_study(tmp_path, variants={"full": {}}, probes={"dimers": {"generate": {"dimers": {}}}})
+    run_only(path, "0")
+    out = tmp_path / "out"
+    assert {"cold", "hot", "probe:dimers"} <= set(gather(out).set)
+    plan = read_plan(out)
+    plan.evaluate["hot"]["file"] = "other.xyz"
+    plan.probes["dimers"] = {"generate": {"dimers": {"points": 9}}}
+    plan.write(out)
+    assert set(gather(out).set) == {"cold", "cost"}
+
+
+def test_the_status_of_an_earlier_process_is_not_that_of_a_later_one(tmp_path):
+    path = write_study(tmp_path, variants={"full": {}})
+    run_only(path, "0")
+    out, plan = tmp_path / "out", read_plan(tmp_path / "out")
+    (run_folder(out, plan.runs[0]) / "worker.log").write_text("ImportError: no torch\n")
+    assert outcome(out, plan.runs[0], 0, os.getpid())["status"] == "done"
+    later = outcome(out, plan.runs[0], 1, os.getpid() + 1)
+    assert later["status"] == "failed" and "ImportError: no torch" in later["reason"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +196,8 @@ def test_a_probe_that_fails_does_not_undo_the_run(tmp_path, monkeypatch):
         ({"memory": 0.5}, 9, None, 0.1, [((0,), None)]),
         ({"workers": 3, "threads": 3}, 9, None, 99.0, [((0, 1, 2), None), ((3, 0, 1), None), ((2, 3, 0), None)]),
         ({}, 9, ["2", "5"], 99.0, [((0,), "2"), ((1,), "5")]),
-        ({"gpus": 0.5}, 9, ["0", "1"], 99.0, [((0,), "0"), ((1,), "0"), ((2,), "1"), ((3,), "1")]),
+        ({"gpus": 0.5}, 9, ["0", "1"], 99.0, [((0,), "0"), ((1,), "1"), ((2,), "0"), ((3,), "1")]),
+        ({"gpus": 0.5}, 2, ["0", "1"], 99.0, [((0,), "0"), ((1,), "1")]),
     ],
 )
 def test_as_many_at_a_time_as_fit(options, n, gpus, memory, expected):

@@ -88,6 +88,12 @@ SHEET = Sheet(
 )
 
 
+def test_only_errors_have_a_best_variant():
+    """A force at short range is no better for being smaller; errors are."""
+    rows = [r for r in sheets.everything(measured()).rows if r[7] is not None or r[6].best]
+    assert rows and {r[4].rpartition("_")[2] for r in rows} == {"mae", "rmse"}
+
+
 def test_markdown():
     lines = markdown(SHEET).splitlines()
     assert lines[2:] == ["| variant | F, meV/Å |", "| --- | ---: |", "| a_b\\|c | **1.50 ± 0.10** |", "| d | 2.50 |", "| e |  |"]

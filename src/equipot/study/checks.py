@@ -9,20 +9,20 @@ from equipot.errors import UserError
 from equipot.study.plan import Plan, Variant, expand
 from equipot.study.study_file import Study
 from equipot.train.config import RunConfig
+from equipot.train.config_file import expand_variables
 from equipot.train.loss import Loss
-from equipot.train.setup import CheckedFrames, data_hashes, read_checked, requested_labels
+from equipot.train.setup import CheckedFrames, data_hashes, file_hashes, read_checked, requested_labels
 
 
 def checked_plan(study: Study) -> Plan:
     """The runs of a study. Raises UserError for every mistake that can be known before they run."""
     spec = study.spec
-    _probes(study)
+    hashes = _probes(study)
     raws = {name: study.raw_config(name) for name in spec.variants}
     sets = evaluation_sets(study, raws)
     read: dict[str, CheckedFrames] = {}
     variants: dict[str, Variant] = {}
     labels: set[str] = set()
-    hashes: dict[str, str] = {}
     for name, raw in raws.items():
         shared = _with_tests(raw, sets, spec.seeds[0], spec.sizes is None)
         config = study.config(name, shared)
@@ -93,17 +93,23 @@ def _labelled(study: Study, sets: dict[str, dict[str, Any]], frames: CheckedFram
                 )
 
 
-def _probes(study: Study) -> None:
-    """Raises UserError for a probe that is not one."""
-    try:
-        from equipot.study.probes import ProbeSpec
-    except ImportError:
-        return
+def _probes(study: Study) -> dict[str, str]:
+    """Hashes of the files that probes read. Raises UserError for a probe that is not one, or whose frames cannot be had."""
+    from equipot.study.probes import ProbeSpec, check_frames
+
+    hashes: dict[str, str] = {}
     for name, given in study.spec.probes.items():
+        where = f"{study.source.where(('probes', name))}: probes.{name}"
         try:
-            ProbeSpec.model_validate(given)
+            spec = ProbeSpec.model_validate(expand_variables({"probes": {name: given}}, study.source, ("probes",))["probes"][name])
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, ("probes", name, *first["loc"])))
+            place = ".".join(map(str, ("", *first["loc"])))
             message = "not a key of a probe" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-            raise UserError(f"{study.source.where(('probes', name))}: {place}: {message}") from None
+            raise UserError(f"{where}{place}: {message}") from None
+        try:
+            check_frames(spec)
+            hashes |= file_hashes(spec.files())
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+    return hashes

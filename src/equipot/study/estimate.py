@@ -23,9 +23,10 @@ STARTING = 5.0  # seconds for a process to import what it needs
 
 
 class Measured(NamedTuple):
-    """Of a variant with its largest size: what an update, a validation and a run's beginning and end take, in s."""
+    """Of a variant with its largest size: what an update of so many structures, a validation and a run's beginning and end take, in s."""
 
     n_parameters: int
+    structures: int
     update: float
     validation: float
     ends: float
@@ -59,7 +60,7 @@ def training_time(config: RunConfig, size: int, found: Measured) -> tuple[int, f
     """Updates and seconds of a training on `size` structures: updates, and validations every so many epochs, or max_time."""
     train = config.train
     per_epoch = -(-size // train.batch_size)
-    update = found.update * min(1.0, size / train.batch_size)
+    update = found.update * min(1.0, size / found.structures)
     epoch = per_epoch * update + found.validation / train.validate_every
     updates = train.max_epochs * per_epoch
     if train.max_updates is not None:
@@ -96,9 +97,10 @@ def measure(config: RunConfig) -> Measured | None:
         module.on_validation_epoch_end()
     atoms = sum(f.n_atoms for f in prepared.train.frames) / len(prepared.train)
     tested = sum(f.n_atoms for frames in prepared.tests.values() for f in frames) / atoms
-    per_structure = per_structure or update / config.train.batch_size / 3.0
+    structures = min(config.train.batch_size, len(prepared.train))
+    per_structure = per_structure or update / structures / 3.0
     validation = per_structure * (len(prepared.validation) if prepared.validation else 0)
-    return Measured(n_parameters(module.potential), update, validation, ends + tested * per_structure)
+    return Measured(n_parameters(module.potential), structures, update, validation, ends + tested * per_structure)
 
 
 def _updates(module: TrainingModule, batches: Batches, n: int) -> float:

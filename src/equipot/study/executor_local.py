@@ -54,7 +54,7 @@ def execute(out: Path, plan: Plan, pending: list[Run], options: ExecutorSpec, pr
                 for worker in [w for w in working if w.process.poll() is not None]:
                     working.remove(worker)
                     free.append(worker.slot)
-                    progress.ended(worker.run, outcome(out, worker.run, worker.process.returncode))
+                    progress.ended(worker.run, outcome(out, worker.run, worker.process.returncode, worker.process.pid))
                 progress.tick()
                 time.sleep(0.1)
         except KeyboardInterrupt:
@@ -108,7 +108,7 @@ def slots(
 ) -> list[Slot]:
     """Places for runs: by cores, memory and GPUs, at least one; or as many as were asked for, on the cores there are."""
     here = available()
-    shares = [gpu for gpu in gpus or [] for _ in range(int(1.0 / (options.gpus or 1.0)))]
+    shares = [gpu for _ in range(int(1.0 / (options.gpus or 1.0))) for gpu in gpus or []]  # a second run on a GPU when all have one
     if options.workers is not None:
         n = options.workers
     else:
@@ -132,11 +132,12 @@ def _start(out: Path, run: Run, slot: Slot, threads: int) -> subprocess.Popen:
         return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True)
 
 
-def outcome(out: Path, run: Run, returncode: int) -> dict[str, Any]:
-    """The status of a run whose process is over; it is `failed` where the process did not come to write one."""
+def outcome(out: Path, run: Run, returncode: int, pid: int) -> dict[str, Any]:
+    """The status of a run whose process is over; it is `failed` where that process, and not one before it, did not come to write one."""
     folder = run_folder(out, run)
     status = read_status(folder)
-    if returncode in (EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED) and status.get("status") in (DONE, FAILED, INTERRUPTED):
+    own = status.get("pid") == pid
+    if own and returncode in (EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED) and status.get("status") in (DONE, FAILED, INTERRUPTED):
         return status
     if returncode == EXIT_UNTOUCHED:  # the run was not touched: another process is at it
         return {"status": FAILED, "reason": _last_line(folder / OUTPUT).removeprefix("equipot: ")}

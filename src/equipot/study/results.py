@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from equipot.errors import UserError
 from equipot.study.plan import Plan, Run, read_plan, run_folder
-from equipot.study.state import FAILED, read_status
+from equipot.study.state import FAILED, missing_sets, read_status
 from equipot.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ def _rows(plan: Plan, run: Run, status: dict[str, Any]) -> Iterator[dict[str, An
         return
     if not status.get("trained"):
         return
+    missing = missing_sets(plan, status)
     for name, definition in plan.evaluate.items():
+        if name in missing:  # or measured on what the name stood for before
+            continue
         found = status.get("sets", {}).get(name, {})
         for measure, value in found.get("measures", {}).items():
             quantity = measure.rpartition("_")[0]
@@ -84,6 +87,8 @@ def _rows(plan: Plan, run: Run, status: dict[str, Any]) -> Iterator[dict[str, An
         yield head | _measured(COST, "", measure, value, COST_UNITS.get(measure, ""))
     for name in plan.probes:
         found = status.get("probes", {}).get(name, {})
+        if found.get("definition") != plan.probes[name]:
+            continue
         if "failed" in found:
             yield head | _failed(PROBE + name, found["failed"])
         for measure, (value, unit) in found.get("measures", {}).items():

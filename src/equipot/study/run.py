@@ -22,7 +22,7 @@ log = logging.getLogger("equipot.study")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a study: numbers of its runs, and the reasons of those that failed."""
+    """What has become of a study: numbers of its runs, and the reasons of runs and of probes that failed, by "RUN" or "RUN, probe NAME"."""
 
     out: Path
     n_runs: int
@@ -74,7 +74,8 @@ def run_only(path: str | Path, name: str, overrides: Sequence[str] = ()) -> str:
         log.info("%s is done already", run.name)
         return DONE
     try:
-        status = run_one(out, run.name)
+        with executor_local.terminated_as_interrupted():
+            status = run_one(out, run.name)
     except Busy as busy:
         raise UserError(str(busy)) from None
     if status["status"] != DONE:
@@ -91,6 +92,9 @@ def finish(out: Path, plan: Plan) -> Outcome:
         report.write(out)
     statuses = {run.name: read_status(run_folder(out, run)) for run in plan.runs}
     failed = {name: s.get("reason", "") for name, s in statuses.items() if s.get("status") == FAILED}
+    for name, status in statuses.items():
+        probes = status.get("probes", {})
+        failed |= {f"{name}, probe {p}": probes[p]["failed"] for p in plan.probes if probes.get(p, {}).get("failed")}
     return Outcome(out, len(plan.runs), sum(state(out, plan, run) == DONE for run in plan.runs), failed)
 
 

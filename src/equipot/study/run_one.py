@@ -1,6 +1,5 @@
 """What a worker does: one ordinary training run in its own folder, begun or gone on with, then its evaluations, probes and costs."""
 
-import importlib.util
 import json
 import logging
 import os
@@ -27,9 +26,10 @@ log = logging.getLogger("equipot.study")
 
 
 def run_one(out: Path, name: str) -> dict[str, Any]:
-    """Do what a run of the study in `out` still lacks; returns its status, which is also in its folder. Raises Busy, and nothing else.
+    """Do what a run of the study in `out` still lacks; returns its status, which is also in its folder.
 
-    A mistake or a failure of the program is the status `failed` with its reason; a request to stop is `interrupted`.
+    Raises Busy, and UserError where the folder holds no such run. A mistake or a failure of the program is the status `failed` with its
+    reason; a request to stop is `interrupted`.
     """
     plan = read_plan(out)
     if plan is None:
@@ -119,14 +119,14 @@ def _evaluated(plan: Plan, folder: Path) -> dict[str, Any]:
 
 def _probe(name: str, given: Any, folder: Path) -> dict[str, Any]:
     """Measures of a probe as [value, unit], or why it failed: a probe that fails does not undo the run."""
-    if importlib.util.find_spec("equipot.study.probes") is None:
-        return {"failed": "this version has no probes"}
     from equipot.study.probes import ProbeSpec, evaluate_probe
+    from equipot.train.config_file import Source, expand_variables
 
     target = folder / "probes" / name
     target.mkdir(parents=True, exist_ok=True)
     try:
-        found = evaluate_probe(ProbeSpec.model_validate(given), folder / "best.equipot", target)
+        given = expand_variables({"probes": given}, Source({}, "study.yaml"), ("probes",))["probes"]
+        found = evaluate_probe(ProbeSpec.model_validate(given).model_copy(update={"name": name}), folder / "best.equipot", target)
     except Exception as error:
         log.exception("probe %s failed", name)
         return {"failed": in_one_line(error)}

@@ -140,10 +140,10 @@ def everything(measured: Measured) -> Sheet:
     for where in [*measured.sets, COST, *(PROBE + p for p in measured.probes)]:
         for measure in measured.measures(where):
             for size in measured.sizes:
-                judged = verdict(measured, where, measure, size)
+                judged = verdict(measured, where, measure, size) if measure.endswith(STATISTICS) and where != COST else None
                 for v, values in measured.by_variant(where, measure, size).items():
-                    best = judged is not None and judged.significant and judged.best == v and where != COST
-                    p = judged.p.get(v) if judged and where != COST else None
+                    best = judged is not None and judged.significant and judged.best == v
+                    p = judged.p.get(v) if judged else None
                     domain, unit = measured.sets.get(where, ""), measured.units[measure]
                     rows.append([v, size, where, domain, measure, unit, Entry(estimate(values), best), None if p is None else f"{p:.3g}"])
     columns = ["variant", "structures", "set", "domain", "measure", "unit", "mean", "p against the best"]

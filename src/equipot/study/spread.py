@@ -73,10 +73,12 @@ def compare(measured: Measured, measure: str, size: int) -> list[Comparison]:
 
 
 def _comparison(measured: Measured, measure: str, size: int, inside: str, outside: str) -> Comparison | None:
-    tables = [[measured.values(s, measure, v, size) for v in measured.variants] for s in (inside, outside)]
-    seeds = sorted(set.intersection(*(set(values) for table in tables for values in table))) if measured.variants else []
-    if len(measured.variants) < 3 or not seeds:
+    pairs = [[measured.values(s, measure, v, size) for s in (inside, outside)] for v in measured.variants]
+    pairs = [pair for pair in pairs if all(pair)]  # of the others every run has failed
+    seeds = sorted(set.intersection(*(set(values) for pair in pairs for values in pair))) if pairs else []
+    if len(pairs) < 3 or not seeds:
         return None
+    tables = list(zip(*pairs, strict=True))
     errors = np.array([[[values[s] for s in seeds] for values in table] for table in tables])  # set, variant, seed
     if (errors <= 0).any():
         return None

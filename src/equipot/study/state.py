@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from equipot.errors import UserError
 from equipot.study.plan import Plan, Run, run_folder
 from equipot.whole_file import write_whole
 
-STATUS, LOCK = "status.json", ".lock"
+STATUS, LOCK, PEEKS = "status.json", ".lock", 20
 DONE, FAILED, INTERRUPTED, RUNNING, MISSING = "done", "failed", "interrupted", "running", "missing"
 
 
@@ -35,14 +36,18 @@ def write_status(folder: Path, status: dict[str, Any]) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """The run for this process alone; the lock goes with the process, however it ends. Raises Busy."""
+def locked(folder: Path, patient: bool = True) -> Iterator[None]:
+    """The run for this process alone; the lock goes with the process, however it ends. Raises Busy, if patient not for one who only looks."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{folder}: another process is at this run") from None
+        for attempt in range(PEEKS):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not patient or attempt == PEEKS - 1:
+                    raise Busy(f"{folder}: another process is at this run") from None
+                time.sleep(0.05)
         yield
 
 
@@ -51,7 +56,7 @@ def is_locked(folder: Path) -> bool:
     if not (folder / LOCK).exists():
         return False
     try:
-        with locked(folder):
+        with locked(folder, patient=False):
             return False
     except Busy:
         return True

@@ -168,8 +168,8 @@ def _fill(data: dict[str, Any], file: str) -> None:
     data.setdefault("out", f"runs/{data['name']}")
 
 
-def expand_variables(data: dict[str, Any], source: Source) -> dict[str, Any]:
-    """${VARIABLE} in the names of files, in `data` and `out`, replaced."""
+def expand_variables(data: dict[str, Any], source: Source, sections: Sequence[str] = ("data", "out")) -> dict[str, Any]:
+    """${VARIABLE} in the names of files, in the sections that hold such, replaced."""
 
     def expand(node: Any, path: Path_) -> Any:
         if isinstance(node, dict):
@@ -185,7 +185,7 @@ def expand_variables(data: dict[str, Any], source: Source) -> dict[str, Any]:
                 )
         return _VARIABLE.sub(lambda m: os.environ[m[1]], node)
 
-    return {k: expand(v, (k,)) if k in ("data", "out") else v for k, v in data.items()}
+    return {k: expand(v, (k,)) if k in sections else v for k, v in data.items()}
 
 
 def _mistake(error: ValidationError, data: dict[str, Any]) -> Mistake:

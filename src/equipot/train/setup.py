@@ -251,7 +251,11 @@ def data_hashes(data: DataConfig) -> dict[str, str]:
     named: list[Files] = [data.train, *data.test_sets().values()]
     named += [data.validation] if isinstance(data.validation, str) else []
     named += [data.isolated_atoms] if data.isolated_atoms else []
-    names = [name for files in named for name in ([files] if isinstance(files, str) else files)]
+    return file_hashes([name for files in named for name in ([files] if isinstance(files, str) else files)])
+
+
+def file_hashes(names: Sequence[str]) -> dict[str, str]:
+    """sha256 of files or folders of frames, by the names they are given by."""
     return {name: _hash(Path(name) if name.endswith(INDEX_SUFFIXES) else resolve(name)[0]) for name in dict.fromkeys(names)}
 
 

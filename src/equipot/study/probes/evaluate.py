@@ -75,8 +75,17 @@ def load_paths(spec: ProbeSpec, potential: Potential) -> list[Path]:
     return labelled_paths(spec)
 
 
+def check_frames(spec: ProbeSpec) -> None:
+    """Raises UserError where the frames of a probe, or their coordinates, cannot be had: before anything runs."""
+    if spec.generate is None:
+        labelled_paths(spec)
+        return
+    for file in spec.files():
+        read_frames(file)
+
+
 def labelled_paths(spec: ProbeSpec) -> list[Path]:
-    """The curves of a file. Raises UserError where frames or coordinates are missing: to be called before anything runs."""
+    """The curves of a file. Raises UserError where frames or coordinates are missing."""
     frames = read_frames(spec.files(), Keys(**spec.keys.model_dump()), Units(**spec.units.model_dump()))
     paths = []
     for name, members in split_curves(frames, spec.curves).items():

@@ -8,7 +8,6 @@ from equipot.train.config import Files, KeysConfig, Section, UnitsConfig
 
 Count = Annotated[int, Field(ge=3, le=10_000)]
 Index = Annotated[int, Field(ge=0)]
-Domain = Literal["in-domain", "out-of-domain"]
 
 
 class CoordinateSpec(Section):
@@ -187,7 +186,6 @@ class ProbeSpec(Section):
     """needed with `frames`; generated frames have their own"""
     curves: Literal["composition", "one"] | str = "composition"
     """what tells curves of one probe apart: the composition, a field of the frames, `field[i]` for the i-th number of one, or `one`"""
-    domain: Domain = "out-of-domain"
     keys: KeysConfig = KeysConfig()
     units: UnitsConfig = UnitsConfig()
 
