@@ -145,6 +145,8 @@ def test_other_names_and_dtype(model, water, tmp_path):
     (["{folder}/water.xyz", "--dtype", "float16"], "float32 or float64"),
     (["{folder}/water.xyz", "--keys", "energie=E"], "energie"),
     (["{folder}/absent.xyz"], "no such file"),
+    (["{folder}/water.xyz", "{folder}/water.xyz"], "water.xyz: is given twice"),
+    (["hot={folder}/water.xyz", "hot={folder}/water.xyz"], "water.xyz: is given twice"),
 ])  # fmt: skip
 def test_mistakes_leave_nothing_behind(model, water, tmp_path, words, message):
     ase.io.write(tmp_path / "iron.xyz", [*molecules(1), Atoms("FeH", [[0, 0, 0], [0, 0, 1.6]])], format="extxyz")

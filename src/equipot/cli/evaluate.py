@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equipot.errors import UserError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -61,13 +63,13 @@ def evaluate(
     require_folder(json_file)
     require_folder(predictions)
     require_xyz(predictions)
-    potential = load_model(model, dtype or None, device)
     named = [_named(text) for text in data]
+    names = set_names(named)
+    potential = load_model(model, dtype or None, device)
     sets = [read_frames(file, _keys(keys), _units(units)) for _, file in named]
     for frame in (f for frames in sets for f in frames):
         species_index(frame.numbers, list(potential.spec.elements), frame.source)
     results = [evaluate_frames(potential, frames, batch_size, progress=json_file != "-") for frames in sets]
-    names = set_names(named)
     if predictions:
         found = zip(names, sets, results, strict=True)
         write_predictions({name: (frames, result.predictions) for name, frames, result in found}, predictions)
@@ -82,9 +84,13 @@ def evaluate(
 
 
 def set_names(named: Sequence[tuple[str, str]]) -> list[str]:
-    """The name given to each file, or the file's own, in full where two are called alike."""
+    """The name given to each file, or the file's own, in full where two are called alike. Raises UserError where that is no help."""
     short = [name or Path(file).name for name, file in named]
-    return [s if short.count(s) == 1 else file for s, (_, file) in zip(short, named, strict=True)]
+    names = [s if short.count(s) == 1 else file for s, (_, file) in zip(short, named, strict=True)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice}: is given twice: leave one out, or name them, such as one={twice} two={twice}")
+    return names
 
 
 def _named(text: str) -> tuple[str, str]:
