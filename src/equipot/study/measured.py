@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from equipot.study.state import DONE, FAILED
+
 COST, PROBE = "cost", "probe:"
 IN_DOMAIN, OUT_OF_DOMAIN = "in-domain", "out-of-domain"
-DONE, FAILED = "done", "failed"
 
 
 @dataclass(frozen=True)

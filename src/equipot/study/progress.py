@@ -18,11 +18,11 @@ log = logging.getLogger("equipot.study")
 class StudyProgress:
     """Counts of a study's runs, and the time left at the speed so far."""
 
-    def __init__(self, out: Path, plan: Plan, pending: list[Run], terminal: bool | None = None):
+    def __init__(self, out: Path, plan: Plan, pending: list[Run], terminal: bool | None = None, elsewhere: int = 0):
         self.out, self.plan = out, plan
         self.waiting = {run.name: run for run in pending}
         self.running: dict[str, float] = {}  # when it began
-        self.done, self.failed = len(plan.runs) - len(pending), 0
+        self.done, self.failed = len(plan.runs) - len(pending) - elsewhere, 0
         self.durations: dict[tuple[str, int], list[float]] = {}
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self.shown = time.monotonic()

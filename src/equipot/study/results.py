@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equipot.errors import UserError
+from equipot.study.measured import COST, PROBE
 from equipot.study.plan import Plan, Run, read_plan, run_folder
 from equipot.study.state import FAILED, missing_sets, read_status
 from equipot.whole_file import write_whole
@@ -29,7 +30,6 @@ COLUMNS = {
 }
 UNITS = {"energy": "eV", "energy_per_atom": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
 COST_UNITS = {"train_seconds": "s", "inference_us_per_atom": "us/atom"}
-COST, PROBE = "cost", "probe:"
 
 
 def require_pandas() -> None:

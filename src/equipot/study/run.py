@@ -54,12 +54,13 @@ def run_study(path: str | Path, resume: bool = False, workers: int | None = None
         raise UserError(f"{out}: holds a study already: do what is missing or failed by --resume, or set another out")
     _write(study, plan, out)
     states = {run.name: state(out, plan, run) for run in plan.runs}
-    if others := [name for name, found in states.items() if found == RUNNING]:
+    others = [name for name, found in states.items() if found == RUNNING]
+    if others:
         log.info("%d runs are under way in other processes and are left alone: %s", len(others), ", ".join(others[:3]))
     pending = sorted((run for run in plan.runs if states[run.name] not in (DONE, RUNNING)), key=lambda run: run.size)
     _tell_of_strangers(out, old, plan)
     if pending:
-        _execute(out, plan, pending)
+        _execute(out, plan, pending, len(others))
     return finish(out, plan)
 
 
@@ -104,9 +105,9 @@ def _write(study: Study, plan: Plan, out: Path) -> None:
     plan.write(out)
 
 
-def _execute(out: Path, plan: Plan, pending: list[Run]) -> None:
+def _execute(out: Path, plan: Plan, pending: list[Run], elsewhere: int) -> None:
     options = ExecutorSpec.model_validate(plan.executor)
-    progress = StudyProgress(out, plan, pending)
+    progress = StudyProgress(out, plan, pending, elsewhere=elsewhere)
     log.info("%d runs, %d to do, into %s", len(plan.runs), len(pending), out)
     try:
         if options.kind == "ray":
