@@ -57,8 +57,9 @@ def test_two_seeds_make_nothing_bold():
 
 def test_a_curve_has_its_sizes_and_exponent():
     sheet = sheets.curve(measured(), "cold", "forces_mae")
-    assert sheet.columns == ["variant", "25", "50", "100", "200", "exponent"]
-    assert sheet.rows[0][-1].startswith("b = 0.30 [") and sheet.rows[1][-1].startswith("b = 0.70 [")
+    assert sheet.columns == ["variant", "25", "50", "100", "200", "exponent", "off the law, %"]
+    assert sheet.rows[0][-2].startswith("b = 0.30 [") and sheet.rows[1][-2].startswith("b = 0.70 [")
+    assert all(float(row[-1]) < 2.0 for row in sheet.rows)
     assert "does not differ significantly" in sheet.note  # l1 and l2 are alike
     assert sheets.curve(measured(sizes=(50,)), "cold", "forces_mae") is None
 

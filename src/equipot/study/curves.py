@@ -13,7 +13,8 @@ RESAMPLES = 2000
 METHOD = (
     f"error = a n^(-b), least squares in logarithms over all runs. Interval of b: {CONFIDENCE:.0%}, bootstrap over seeds, a seed with its whole "
     "curve being drawn as one, widened by sqrt(S/(S-1)) and the ratio of Student's to the normal quantile for S seeds (a plain percentile interval "
-    f"of few seeds is too narrow). Below {FEWEST} seeds there is no interval, and no slope is claimed; below {FEWEST_SIZES} sizes there is no fit."
+    "of few seeds is too narrow). Off the law: root mean square of what is left at each size, averaged over seeds: large where the curve is no power law. "
+    f"Below {FEWEST} seeds there is no interval, and no slope is claimed; below {FEWEST_SIZES} sizes there is no fit."
 )
 Runs = Mapping[int, Mapping[int, float]]  # seed -> size -> error
 

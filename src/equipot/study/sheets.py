@@ -64,15 +64,17 @@ def curve(measured: Measured, where: str, measure: str) -> Sheet | None:
         return None
     factor, unit = shown_unit(measure, measured.units[measure])
     best = {n: _best(measured, where, measure, n) for n in sizes}
+    laws = {v: law for v in measured.variants if (law := curves.fit(measured.curve(where, measure, v)))}
     rows = []
     for v in measured.variants:
-        law = curves.fit(measured.curve(where, measure, v))
-        rows.append([v, *(_entry(measured, where, measure, v, n, factor, best[n]) for n in sizes), law.words if law else ""])
-    laws = {v: law for v in measured.variants if (law := curves.fit(measured.curve(where, measure, v)))}
+        fitted = [laws[v].words, f"{100 * laws[v].misfit:.1f}"] if v in laws else ["", ""]
+        rows.append([v, *(_entry(measured, where, measure, v, n, factor, best[n]) for n in sizes), *fitted])
     steepest = curves.steepest(laws)
     note = f"Largest exponent: {steepest.why}." if steepest and len(laws) > 1 else ""
     title = f"{where}: {label(measure, unit)}, by training structures"
-    return Sheet(f"curve-{where}-{measure}", title, ["variant", *(str(n) for n in sizes), "exponent"], rows, note, curves.METHOD)
+    return Sheet(
+        f"curve-{where}-{measure}", title, ["variant", *(str(n) for n in sizes), "exponent", "off the law, %"], rows, note, curves.METHOD
+    )
 
 
 def costs(measured: Measured) -> Sheet | None:
