@@ -123,10 +123,11 @@ class EdgeList:
         old = self._built
         if old is None or type(positions) is not np.ndarray or positions.shape != old.positions.shape:
             return False
-        if not (np.array_equal(cell, old.cell) and np.array_equal(pbc, old.pbc)):
+        if np.asarray(cell).tobytes() != old.cell.tobytes() or np.asarray(pbc).tobytes() != old.pbc.tobytes():
             return False
         moved = positions - old.positions
-        moved -= moved.sum(axis=0) / max(1, len(moved))
+        with np.errstate(invalid="ignore"):
+            moved -= moved.sum(axis=0) / max(1, len(moved))
         squares = np.einsum("ia,ia->i", moved, moved)
         return bool(4.0 * squares.max(initial=0.0) <= self.skin**2)  # not so where anything is NaN
 

@@ -23,6 +23,21 @@ class Neighbours(NamedTuple):
     shift: np.ndarray  # (n_edges, 3) int32, lattice vectors added to the neighbour's position
 
 
+class Topology:
+    """Elements and neighbours as the library takes them: checked once, for all positions of which they hold.
+
+    types (n,), indices into a model's `elements`. Raises ValueError for arrays that do not belong together.
+    """
+
+    def __init__(self, types: ArrayLike, neighbours: Neighbours) -> None:
+        self.n = n = len(types)
+        start, sender, shift = (_array(a, t) for a, t in zip(neighbours, (np.int64, np.int32, np.int32), strict=True))
+        if start.shape != (n + 1,) or shift.shape != (len(sender), 3) or start[-1] != len(sender):
+            raise ValueError("elements and neighbours of shapes that do not belong together")
+        self._arrays = _array(types, np.int32), start, sender, shift  # kept alive for their addresses
+        self.types, self.start, self.sender, self.shift = map(_address, self._arrays)
+
+
 class Result(NamedTuple):
     """Energies and derivatives of one configuration, float64; None where they were not asked."""
 
@@ -111,26 +126,38 @@ class NativeModel:
 
         Of an ensemble the means of its members, and with `spread` how far they are apart. Raises UserError for the spread of one model.
         """
-        types, positions, cell = _array(types, np.int32), _array(positions, np.float64), _array(cell, np.float64)
-        n = len(types)
-        start, sender, shift = (_array(a, t) for a, t in zip(neighbours, (np.int64, np.int32, np.int32), strict=True))
-        if (
-            positions.shape != (n, 3)
-            or cell.shape != (3, 3)
-            or start.shape != (n + 1,)
-            or shift.shape != (len(sender), 3)
-            or start[-1] != len(sender)
-        ):
+        return self.compute_at(positions, cell, Topology(types, neighbours), forces, virial, virials, spread)
+
+    def compute_at(
+        self,
+        positions: ArrayLike,
+        cell: ArrayLike,
+        topology: Topology,
+        forces: bool = True,
+        virial: bool = False,
+        virials: bool = False,
+        spread: bool = False,
+    ) -> Result:
+        """`compute` for elements and neighbours that were checked before, as in a simulation."""
+        n, t = topology.n, topology
+        positions, cell = _array(positions, np.float64), _array(cell, np.float64)
+        if positions.shape != (n, 3) or cell.shape != (3, 3):
             raise ValueError("arrays of shapes that do not belong together")
-        energy, energies = np.zeros(1), np.zeros(n)
-        force = np.zeros((n, 3)) if forces else None
+        numbers = np.zeros(2 + n + (3 * n if forces else 0))  # one array: each costs as much as adding up a molecule's neighbours
+        energies = numbers[2 : 2 + n]
+        force = numbers[2 + n :].reshape(n, 3) if forces else None
         whole = np.zeros((3, 3)) if virial else None
         parts = np.zeros((n, 3, 3)) if virials else None
-        doubt = np.zeros(1) if spread else None
         doubts = np.zeros(n) if spread else None
-        arrays = (types, positions, cell, start, sender, shift, energy, energies, force, whole, parts, doubt, doubts)
-        self._check(self._lib.eq_compute_spread(self._handle, n, *map(_address, arrays)))
-        return Result(float(energy[0]), energies, force, whole, parts, float(doubt[0]) if spread else None, doubts)
+        at = _address(numbers)
+        self._check(
+            self._lib.eq_compute_spread(
+                *(self._handle, n, t.types, _address(positions), _address(cell), t.start, t.sender, t.shift),
+                *(at, at + 16, at + 8 * (2 + n) if forces else None, _address(whole), _address(parts)),
+                *(at + 8 if spread else None, _address(doubts)),
+            )
+        )
+        return Result(float(numbers[0]), energies, force, whole, parts, float(numbers[1]) if spread else None, doubts)
 
     def begin(self, n_local: int, types: ArrayLike, start: ArrayLike, sender: ArrayLike, vectors: ArrayLike) -> None:
         """The staged computation, as a domain-decomposed program uses it: `types` of local and then ghost atoms, edges of local centres."""

@@ -1,5 +1,6 @@
 """The ASE calculator."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ class Calculator(AseCalculator):
             self.results = {}
             self.atoms.positions[:] = atoms.positions
             self.calculate(self.atoms, [name], ["positions"])
-            atoms = None
+            result = self.results[name]
+            return result.copy() if isinstance(result, np.ndarray) else result
         return super().get_property(name, atoms, allow_calculation)
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
@@ -85,7 +87,8 @@ class Calculator(AseCalculator):
             "cell": (old.cell.array, atoms.cell.array),
             "pbc": (old.pbc, atoms.pbc),
         }
-        return [name for name, (before, now) in pairs.items() if not np.array_equal(before, now)]
+        # bytes, not np.array_equal, which for four small arrays takes as long as a neighbour list
+        return [name for name, (before, now) in pairs.items() if before.tobytes() != now.tobytes()]
 
     def calculate(self, atoms: Atoms | None = None, properties: list[str] | None = None, system_changes: list[str] = all_changes) -> None:
         """Fills `results`; see the class for what raises."""
@@ -119,5 +122,5 @@ def _is_exported(model: object) -> bool:
 
 
 def _require_finite(found: Evaluation) -> None:
-    if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
+    if not math.isfinite(found.energy + float(np.add.reduce(found.forces, axis=None))):  # a sum is finite only if its terms are
         raise UserError("the model's energy or forces are not finite here: atoms sit on one another, or a simulation has blown up")

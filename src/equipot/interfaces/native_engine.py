@@ -10,7 +10,7 @@ from equipot.data.frame import species_index
 from equipot.data.pair_search import EdgeList, check_skin
 from equipot.engine.cache import cached, keep
 from equipot.engine.file import SUFFIX
-from equipot.engine.native import NativeModel, Neighbours
+from equipot.engine.native import NativeModel, Neighbours, Topology
 from equipot.errors import UserError
 from equipot.interfaces.engines import Evaluation
 
@@ -36,6 +36,8 @@ class NativeEngine:
         self._numbers: np.ndarray | None = None
         self._types: np.ndarray | None = None
         self._neighbours: EdgeList | None = None
+        self._edges: tuple | None = None
+        self._topology: Topology | None = None
 
     @classmethod
     def open(cls, model: "str | Path | Potential", dtype: str | None, skin: float) -> "NativeEngine":
@@ -75,8 +77,10 @@ class NativeEngine:
             self._neighbours = EdgeList(self.model.cutoff, self.skin, self.n_threads)
             self._numbers = np.array(numbers)
             self.model.set_threads(max(1, min(self.n_threads, len(numbers) // ATOMS_PER_THREAD)))
-        edges = Neighbours(*self._neighbours.update(positions, cell, pbc))
-        found = self.model.compute(self._types, positions, cell, edges, virial=stress, spread=bool(self.uncertainties))
+        edges = self._neighbours.update(positions, cell, pbc)
+        if edges is not self._edges:
+            self._topology, self._edges = Topology(self._types, Neighbours(*edges)), edges
+        found = self.model.compute_at(positions, cell, self._topology, virial=stress, spread=bool(self.uncertainties))
         volume = abs(np.linalg.det(cell)) if stress else 1.0
         return Evaluation(
             energy=found.energy,
@@ -88,7 +92,7 @@ class NativeEngine:
         )
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_numbers": None, "_types": None, "_neighbours": None}
+        return self.__dict__ | {"_numbers": None, "_types": None, "_neighbours": None, "_edges": None, "_topology": None}
 
 
 def available_threads() -> int:

@@ -314,8 +314,10 @@ void Engine<T>::backward_block(int t, int64_t first, int64_t last, Scratch& s) {
   if (t + 1 < n_layers()) {
     const auto& next = model().layers[t + 1];
     T* sent = sent_[t + 1].data() + first * next.row_dim;
-    for (int64_t i = 0; i < n; ++i)
-      for (int64_t k = 0; k < next.row_dim; ++k) sent[i * next.row_dim + k] *= next.scale[types[i]];
+    for (int64_t i = 0; i < n; ++i) {
+      const T scale = next.scale[types[i]];
+      for (int64_t k = 0; k < next.row_dim; ++k) sent[i * next.row_dim + k] *= scale;
+    }
     if (next.has_up)
       apply(next.up, true, n, types, sent, gh, true, s);
     else
