@@ -16,7 +16,7 @@ from equipot.errors import UserError
 from equipot.learn import label as module
 from equipot.learn import label_pool
 from equipot.learn.config import LabelConfig
-from equipot.learn.label import failures, label_frames
+from equipot.learn.label import FAILED, label_frames
 from equipot.learn.label_worker import answered, label
 
 
@@ -44,7 +44,7 @@ def test_labels_are_those_of_the_calculator(tmp_path):
         assert found.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
         np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-7)
         assert found.info["walker"] == frame.info["walker"]
-    assert not failures(tmp_path)
+    assert not (tmp_path / FAILED).exists()
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,21 @@ def test_failures_are_recorded_and_the_rest_goes_on(tmp_path, how, options, reas
     found = label_frames(frames, tmp_path, misbehaving(how, **options), "structures")
     assert found == {"n_labelled": 3, "n_failed": 1}
     assert [f.info["walker"] for f in read_frames(tmp_path / "labelled.extxyz")] == [0, 2, 3]
-    assert failures(tmp_path) == [reason]
+    assert [frame.info["reason"] for frame in read_frames(tmp_path / FAILED)] == [reason]
     np.testing.assert_allclose(ase.io.read(tmp_path / "failed.extxyz").positions, frames[1].positions, atol=1e-7)
+
+
+def test_failures_are_kept_unless_they_are_to_be_tried_again(tmp_path):
+    """Where the second attempt succeeds, nothing says any more that it has failed."""
+    frames, wait = frames_of(2, long=(1,)), tmp_path / "wait"
+    wait.touch()
+    options = misbehaving("waits", wait, timeout=5.0)
+    folder = tmp_path / "labels"
+    assert label_frames(frames, folder, options, "structures") == {"n_labelled": 1, "n_failed": 1}
+    wait.unlink()
+    assert label_frames(frames, folder, options, "structures") == {"n_labelled": 1, "n_failed": 1}
+    assert label_frames(frames, folder, options, "structures", try_again=True) == {"n_labelled": 2, "n_failed": 0}
+    assert not (folder / FAILED).exists()
 
 
 def test_all_failing_names_the_first_reason_and_can_be_tried_again(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,3 +160,18 @@ def test_sets_are_labelled_anew_where_wanted_and_failing_atoms_say_what_to_do(ma
     label_ = {"calculator": "tiny_learning:no_atoms", "modules": str(HERE)}
     with pytest.raises(UserError, match=r"\(Al: ValueError: no atoms\): give energies in train.data.reference_energies"):
         learn(make_plan(label=label_, out=str(tmp_path / "atoms")))
+
+
+def test_isolated_atoms_that_failed_are_tried_again(make_plan, tmp_path, monkeypatch):
+    """The same calculator, mended: going on labels the atom that it could not."""
+    source, code = tmp_path / "mended.py", "from tiny_learning import no_atoms\n\ndef make():\n    return no_atoms()\n"
+    source.write_text(code)
+    plan = make_plan(label={"calculator": "mended:make", "modules": str(tmp_path)}, goal={"forces_mae": 1e3})
+    atoms = Path(plan.config.out) / "sets" / "isolated_atoms"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(UserError, match="Al: ValueError: no atoms"):
+        learn(plan)
+    assert (atoms / "failed.extxyz").is_file()
+    source.write_text("from ase.calculators.emt import EMT as make\n")
+    assert learn(plan, resume=True).status == "done"
+    assert not (atoms / "failed.extxyz").exists()
