@@ -175,3 +175,18 @@ def test_isolated_atoms_that_failed_are_tried_again(make_plan, tmp_path, monkeyp
     source.write_text("from ase.calculators.emt import EMT as make\n")
     assert learn(plan, resume=True).status == "done"
     assert not (atoms / "failed.extxyz").exists()
+
+
+def test_walks_of_other_settings_are_not_mixed(make_plan, counted):
+    """Killed in the second walk and gone on with other settings: the first is walked again where it would be another."""
+    counted["kill"] = ("walk", 2)
+    with pytest.raises(KeyboardInterrupt):
+        learn(make_plan())
+    for changed, again in (({"threshold": {"forces_std": 1e-5}}, 0), ({"interval": 3}, 1), ({"interval": 3, "temperature": 500.0}, 1)):
+        counted.clear()
+        counted["kill"] = ("walk", 1 + again)
+        with pytest.raises(KeyboardInterrupt):
+            learn(make_plan(explore=changed), resume=True)
+    counted.clear()
+    found = learn(make_plan(explore=changed), resume=True).rounds[0]["explore"]
+    assert counted["walk"] == 1 and found["n_samples"] == 4
