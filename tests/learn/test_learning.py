@@ -15,6 +15,7 @@ from equipot.data.readers import read_frames
 from equipot.errors import UserError
 from equipot.learn import explore, label, rounds
 from equipot.learn.run import learn
+from equipot.learn.table import draw
 from equipot.model import Ensemble, load_model
 
 
@@ -190,3 +191,20 @@ def test_walks_of_other_settings_are_not_mixed(make_plan, counted):
     counted.clear()
     found = learn(make_plan(explore=changed), resume=True).rounds[0]["explore"]
     assert counted["walk"] == 1 and found["n_samples"] == 4
+
+
+def test_every_learning_has_its_curve(tmp_path, monkeypatch):
+    """Also those whose folders have the same name; one that is given twice is drawn once."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn = []
+    monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: drawn.extend(line.get_label() for line in self.axes[0].lines))
+    folders = [tmp_path / name for name in ("a/learn", "b/learn", "other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "rounds.csv").write_text("round,n_labels,held_forces_mae\n0,8,0.2\n1,10,0.1\n")
+    monkeypatch.chdir(folders[0])
+    assert draw([Path("."), *folders], tmp_path / "rounds.png")
+    assert drawn == ["a/learn", "b/learn", f"{tmp_path.name}/other"]
+    drawn.clear()
+    assert draw([folders[0], folders[2]], tmp_path / "rounds.png")
+    assert drawn == ["learn", "other"]

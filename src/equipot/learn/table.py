@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,16 @@ def read_table(folder: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
+def distinct_names(folders: Sequence[Path]) -> dict[str, Path]:
+    """Each folder once, by as much of the end of its path as tells it from the others."""
+    paths = [Path(path) for path in dict.fromkeys(os.path.abspath(folder) for folder in folders)]
+    for n in range(1, max(len(path.parts) for path in paths) + 1):
+        found = {str(Path(*path.parts[-n:])): path for path in paths}
+        if len(found) == len(paths):
+            break
+    return found
+
+
 def draw(folders: Sequence[Path], picture: Path) -> bool:
     """Errors of the folders' learnings against their numbers of labels, a panel for forces and energies of each set; False without matplotlib."""
     try:
@@ -60,7 +71,7 @@ def draw(folders: Sequence[Path], picture: Path) -> bool:
     except ImportError:
         log.info('no picture: matplotlib is not installed: pip install "equipot[report]"')
         return False
-    tables = {folder.name: read_table(folder) for folder in folders}
+    tables = {name: read_table(folder) for name, folder in distinct_names(folders).items()}
     columns = dict.fromkeys(
         key for table in tables.values() for row in table for key in row if key.endswith(("forces_mae", "energy_per_atom_mae"))
     )
