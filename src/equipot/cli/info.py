@@ -172,7 +172,8 @@ def _run(found: dict[str, Any]) -> list[Any]:
     import yaml
 
     last = found["last"]
-    solved = found["config"].get("train", {}).get("fit") == "least-squares"
+    training = found["config"].get("train")
+    solved = isinstance(training, dict) and training.get("fit") == "least-squares"
     state = "can be resumed" if found["resumable"] else "solved by least squares" if solved else "no checkpoint yet"
     if found["stopped_on_not_finite"]:
         state = "stopped because the loss was not finite (nan_batch.json)"

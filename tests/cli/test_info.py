@@ -1,0 +1,26 @@
+"""`equipot info`: what it prints and writes. What is found out is tested in tests/interfaces."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from equipot.cli import info
+from equipot.errors import UserError
+
+app = typer.Typer()
+app.callback()(lambda: None)
+info.register(app)
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["info", *map(str, words)])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "train:\n", "train: [a]\n"])
+def test_a_run_whose_configuration_says_little(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.exception
+    assert "no checkpoint yet" in result.output and "no best model yet" in result.output
