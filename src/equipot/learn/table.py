@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from equipot.analysis.palette import colour
 from equipot.whole_file import write_whole
 
 log = logging.getLogger("equipot.learn")
 TABLE, PICTURE = "rounds.csv", "rounds.png"
-COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1")
 SHOWN = ("energy_per_atom_mae", "energy_per_atom_rmse", "forces_mae", "forces_rmse", "forces_spread", "stress_mae")
 _STEPS = {
     "explore": ("n_samples", "n_above", "n_candidates", "n_unsure", "n_blown_up", "steps", "mean_spread", "largest_spread"),
@@ -83,7 +83,7 @@ def draw(folders: Sequence[Path], picture: Path) -> bool:
         for i, (name, table) in enumerate(tables.items()):
             known = [row for row in table if column in row]
             x, y = [row["n_labels"] for row in known], [1000.0 * row[column] for row in known]
-            axes.plot(x, y, "o-", color=COLOURS[i % len(COLOURS)], label=name, linewidth=1.5, markersize=4)
+            axes.plot(x, y, "o-", color=colour(i), label=name, linewidth=1.5, markersize=4)
         forces = column.endswith("forces_mae")
         axes.set_title(column.removesuffix("_forces_mae").removesuffix("_energy_per_atom_mae"), fontsize=10)
         axes.set_xlabel("labelled structures", fontsize=9)
