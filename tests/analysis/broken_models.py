@@ -26,9 +26,15 @@ def small_spec(preset: str = "nequip", elements: tuple[int, ...] = ELEMENTS, e0:
     return replace(spec, layers=layers, elements=elements, energy=replace(spec.energy, e0=e0, scale=scale, shift=shift))
 
 
-def small_potential(preset: str = "nequip", kind: type[Potential] = Potential, dtype: torch.dtype = torch.float64, **options) -> Potential:
+def small_potential(
+    preset: str = "nequip",
+    kind: type[Potential] = Potential,
+    dtype: torch.dtype = torch.float64,
+    pair_cutoff: tuple[tuple[float, ...], ...] | None = None,
+    **options,
+) -> Potential:
     """An untrained potential; its forces are of the order of 0.1 eV/Å."""
-    return kind(small_spec(preset, **options), dtype=dtype, seed=1).eval()
+    return kind(replace(small_spec(preset, **options), pair_cutoff=pair_cutoff), dtype=dtype, seed=1).eval()
 
 
 class Added(Potential):
@@ -98,6 +104,20 @@ class JumpingForce(Edges):
 class JumpingSlope(Edges):
     power = 2
     factor = 0.5
+
+
+class IgnoresElements(Edges):
+    """Smooth at the cutoff of the model, whatever that of a pair of elements is."""
+
+    power = 4
+
+
+class EdgesByPair(Added):
+    """E = Σ (1 − r/r_ab) within the cutoff r_ab of a pair of elements: its force jumps there."""
+
+    def extra(self, graph: Graph, vectors: Tensor) -> Tensor:
+        cutoff = torch.tensor(self.spec.pair_cutoff, dtype=torch.float64)[graph.species[graph.receiver], graph.species[graph.sender]]
+        return 1e-2 * segment_sum((1 - vectors.norm(dim=1) / cutoff).clamp(min=0), graph.receiver, graph.n_atoms)
 
 
 class AloneIsNotZero(Added):

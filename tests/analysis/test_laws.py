@@ -10,7 +10,7 @@ from equipot.data.frame import Frame
 from equipot.engine.library import library
 from equipot.engine.native import NativeModel
 from equipot.errors import UserError
-from equipot.model import predict
+from equipot.model import Potential, predict
 from equipot.presets import PRESETS
 
 LAWS = [name for name, check in CHECKS.items() if check.kind == "law"]
@@ -52,6 +52,16 @@ def test_float32_models_are_examined_in_float64():
 ])  # fmt: skip
 def test_a_broken_model_breaks_its_law(law, kind):
     assert failed(broken.small_potential(kind=kind), [law]) == {law}
+
+
+@pytest.mark.parametrize("pair_cutoff", [
+    ((2.4, 2.6, 2.8), (2.6, 3.0, 3.1), (2.8, 3.1, 3.3)),
+    ((2.4, 2.6, 2.8), (2.9, 3.0, 3.1), (3.2, 2.7, 3.3)),
+], ids=["symmetric", "by direction"])  # fmt: skip
+def test_the_cutoff_of_a_pair_of_elements_is_where_it_is_crossed(pair_cutoff):
+    for kind, expected in ((Potential, set()), (broken.IgnoresElements, {"cutoff"}), (broken.EdgesByPair, {"cutoff"})):
+        assert failed(broken.small_potential(kind=kind, pair_cutoff=pair_cutoff), ["cutoff"]) == expected
+    assert failed(broken.small_potential(kind=broken.IgnoresElements), ["cutoff"]) == set()
 
 
 @pytest.mark.parametrize("law, part", [

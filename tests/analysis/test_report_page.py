@@ -20,6 +20,8 @@ from equipot.analysis.report.page import hints, render, tiles
 from equipot.analysis.report.plots import MOST_POINTS, histogram, lines, representative
 from equipot.analysis.report.sureness import known_first, sureness
 from equipot.data.frame import Frame
+from equipot.data.readers import read_frames
+from equipot.data.writer import write_frames
 from equipot.errors import UserError
 from equipot.model import save_model
 from equipot.train.evaluation import evaluate_frames
@@ -145,6 +147,32 @@ def test_what_is_missing_is_said(run_folder):
     (run_folder / "md" / "nve.log.csv").unlink()
     content = collect(run_folder)
     assert any("equipot md" in hint for hint in hints(content)) and not any("parity" in hint for hint in hints(content))
+
+
+def test_each_set_is_read_for_itself(run_folder):
+    """A validation set given as a list of frames, and a test set that has moved away: the others are predicted."""
+    frames, config = molecules(6), run_folder / "config.yaml"
+    for name in ("w", "t"):
+        write_frames(frames, run_folder / f"{name}.extxyz")
+    known = [f.source for f in read_frames(str(run_folder / "w.extxyz"))]
+    (run_folder / "held.txt").write_text("1 4")
+    (run_folder / "split.json").write_text(json.dumps({"train": [known[i] for i in (0, 2, 3, 5)], "validation": [known[1], known[4]]}))
+    data = {"train": f"{run_folder}/w.extxyz", "validation": f"{run_folder}/held.txt"}
+    config.write_text(json.dumps({"data": data | {"test": {"gone": f"{run_folder}/gone.xyz", "here": f"{run_folder}/t.extxyz"}}}))
+    content = collect(run_folder)
+    compute.complete(content)
+    counts = {s.name: len(s.frames) for s in content.sets}
+    assert {name: counts.get(name) for name in ("train", "validation", "gone", "here")} == {
+        "train": 4,
+        "validation": 2,
+        "gone": None,
+        "here": 6,
+    }
+    assert len(content.missing) == 1 and content.missing[0].startswith("Parity plots of the gone set: ")
+    config.write_text(json.dumps({"data": data | {"train": f"{run_folder}/gone.xyz", "validation": f"{run_folder}/w.extxyz"}}))
+    content = collect(run_folder)
+    compute.complete(content)
+    assert [s.name for s in content.sets][:1] == ["train"] and content.missing[0].startswith("Parity plots of the train set: ")
 
 
 def test_checks_are_run_where_there_are_none_or_the_model_is_newer(run_folder, monkeypatch):

@@ -110,6 +110,10 @@ def test_mistakes_leave_nothing(file, tmp_path):
         (("check", file, "--keys", "energy"), "not NAME=VALUE"),
         (("check", file, "--labels", "charge"), "not a label"),
         (("info", file, "--cutoff", "0"), "cutoff"),
+        *(
+            ((*command, "--json", tmp_path / "no" / "r.json"), "no folder")
+            for command in (("check", tmp_path / "none.xyz"), ("info", tmp_path / "none.xyz"), ("convert", file, "-o", tmp_path / "c.xyz"))
+        ),
     ):
         with pytest.raises(UserError, match=word):
             run(*args)

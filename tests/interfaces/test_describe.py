@@ -1,5 +1,6 @@
 """What `equipot info` says of a model, a run, a simulation and a data set."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_a_run_folder(tmp_path: Path) -> None:
     found = describe(tmp_path)
     assert found["resumable"]
     assert found["model"]["elements"] == ["H", "C", "O"]
+
+
+def test_the_configuration_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty, with what JSON does not know, or something else; and the table of metrics is closed again."""
+    config, files, read = tmp_path / "config.yaml", [], csv.DictReader
+    monkeypatch.setattr(csv, "DictReader", lambda file: files.append(file) or read(file))
+    (tmp_path / "metrics.csv").write_text("epoch\n0\n")
+    for text, expected in (("", {}), ("# nothing\n", {}), ("name: 2026-01-01\n", {"name": "2026-01-01"})):
+        config.write_text(text)
+        assert describe(tmp_path)["config"] == expected
+    assert len(files) == 3 and all(file.closed for file in files)
+    config.write_text("- a\n- b\n")
+    with pytest.raises(UserError, match="config.yaml: not a configuration"):
+        describe(tmp_path)
 
 
 def test_a_simulation(model_file: Path, ethanol: Atoms, tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from tiny_learning import HERE, trimers
+from tiny_learning import HERE, Misbehaving, trimers
 
 from equipot.data.frame import Frame
 from equipot.data.readers import read_frames
 from equipot.errors import UserError
 from equipot.learn import label as module
+from equipot.learn import label_pool
 from equipot.learn.config import LabelConfig
-from equipot.learn.label import failures, label_frames
-from equipot.learn.label_worker import label
+from equipot.learn.label import FAILED, label_frames
+from equipot.learn.label_worker import answered, label
 
 
 def frames_of(n: int, long: tuple[int, ...] = ()) -> list[Frame]:
@@ -43,7 +44,7 @@ def test_labels_are_those_of_the_calculator(tmp_path):
         assert found.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-7)
         np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-7)
         assert found.info["walker"] == frame.info["walker"]
-    assert not failures(tmp_path)
+    assert not (tmp_path / FAILED).exists()
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,21 @@ def test_failures_are_recorded_and_the_rest_goes_on(tmp_path, how, options, reas
     found = label_frames(frames, tmp_path, misbehaving(how, **options), "structures")
     assert found == {"n_labelled": 3, "n_failed": 1}
     assert [f.info["walker"] for f in read_frames(tmp_path / "labelled.extxyz")] == [0, 2, 3]
-    assert failures(tmp_path) == [reason]
+    assert [frame.info["reason"] for frame in read_frames(tmp_path / FAILED)] == [reason]
     np.testing.assert_allclose(ase.io.read(tmp_path / "failed.extxyz").positions, frames[1].positions, atol=1e-7)
+
+
+def test_failures_are_kept_unless_they_are_to_be_tried_again(tmp_path):
+    """Where the second attempt succeeds, nothing says any more that it has failed."""
+    frames, wait = frames_of(2, long=(1,)), tmp_path / "wait"
+    wait.touch()
+    options = misbehaving("waits", wait, timeout=5.0)
+    folder = tmp_path / "labels"
+    assert label_frames(frames, folder, options, "structures") == {"n_labelled": 1, "n_failed": 1}
+    wait.unlink()
+    assert label_frames(frames, folder, options, "structures") == {"n_labelled": 1, "n_failed": 1}
+    assert label_frames(frames, folder, options, "structures", try_again=True) == {"n_labelled": 2, "n_failed": 0}
+    assert not (folder / FAILED).exists()
 
 
 def test_all_failing_names_the_first_reason_and_can_be_tried_again(tmp_path):
@@ -95,6 +109,56 @@ def test_a_killed_labelling_goes_on(tmp_path, monkeypatch):
     assert len(seen.read_text().split()) == 3
     found = read_frames(tmp_path / "labelled.extxyz")
     np.testing.assert_allclose(found[1].positions, frames[1].positions, atol=1e-7)
+
+
+def test_a_process_that_dies_with_nothing_to_do_is_not_missed(tmp_path, monkeypatch):
+    """Two structures, two processes: the one that is done is killed while the other still works."""
+    workers = []
+
+    class Seen(label_pool.Worker):
+        def __init__(self, *given):
+            super().__init__(*given)
+            workers.append(self)
+
+    monkeypatch.setattr(label_pool, "Worker", Seen)
+    wait = tmp_path / "wait"
+    wait.touch()
+    jobs = list(enumerate(module._structure(frame) for frame in frames_of(2, long=(0,))))
+    answers = label_pool.label_all(jobs, misbehaving("waits", wait, processes=2), tmp_path)
+    number, answer = next(answers)
+    assert number == 1 and "energy" in answer
+    (idle,) = [worker for worker in workers if worker.job == 1]
+    idle.process.kill()
+    idle.process.wait()
+    wait.unlink()
+    ((number, answer),) = answers
+    assert number == 0 and "energy" in answer
+
+
+def test_a_process_that_has_not_read_its_structure_can_be_stopped(tmp_path):
+    worker = label_pool.Worker(LabelConfig(calculator="ase.calculators.emt:EMT"), tmp_path)
+    worker.process.kill()
+    worker.process.wait()
+    worker.give(0, water(), 1.0)
+    worker.stop()
+    assert worker.process.stdin.closed
+
+
+def test_a_calculator_that_cannot_be_made_again_fails_for_that_structure():
+    """It is made again for the next one."""
+    broken, outcomes = Misbehaving("fails", longest=0.1), [UserError("no licence"), EMT()]
+
+    def again():
+        made = outcomes.pop(0)
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    line = json.dumps(module._structure(frames_of(1)[0]))
+    found = list(answered([line] * 4, broken, again))
+    assert [answer.get("failed") for answer in found] == [
+        "RuntimeError: the field has \"not\" converged", "UserError: no licence", None, None,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

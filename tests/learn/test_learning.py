@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from equipot.data.readers import read_frames
 from equipot.errors import UserError
 from equipot.learn import explore, label, rounds
 from equipot.learn.run import learn
+from equipot.learn.table import draw
 from equipot.model import Ensemble, load_model
 
 
@@ -159,3 +161,50 @@ def test_sets_are_labelled_anew_where_wanted_and_failing_atoms_say_what_to_do(ma
     label_ = {"calculator": "tiny_learning:no_atoms", "modules": str(HERE)}
     with pytest.raises(UserError, match=r"\(Al: ValueError: no atoms\): give energies in train.data.reference_energies"):
         learn(make_plan(label=label_, out=str(tmp_path / "atoms")))
+
+
+def test_isolated_atoms_that_failed_are_tried_again(make_plan, tmp_path, monkeypatch):
+    """The same calculator, mended: going on labels the atom that it could not."""
+    source, code = tmp_path / "mended.py", "from tiny_learning import no_atoms\n\ndef make():\n    return no_atoms()\n"
+    source.write_text(code)
+    plan = make_plan(label={"calculator": "mended:make", "modules": str(tmp_path)}, goal={"forces_mae": 1e3})
+    atoms = Path(plan.config.out) / "sets" / "isolated_atoms"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(UserError, match="Al: ValueError: no atoms"):
+        learn(plan)
+    assert (atoms / "failed.extxyz").is_file()
+    source.write_text("from ase.calculators.emt import EMT as make\n")
+    assert learn(plan, resume=True).status == "done"
+    assert not (atoms / "failed.extxyz").exists()
+
+
+def test_walks_of_other_settings_are_not_mixed(make_plan, counted):
+    """Killed in the second walk and gone on with other settings: the first is walked again where it would be another."""
+    counted["kill"] = ("walk", 2)
+    with pytest.raises(KeyboardInterrupt):
+        learn(make_plan())
+    for changed, again in (({"threshold": {"forces_std": 1e-5}}, 0), ({"interval": 3}, 1), ({"interval": 3, "temperature": 500.0}, 1)):
+        counted.clear()
+        counted["kill"] = ("walk", 1 + again)
+        with pytest.raises(KeyboardInterrupt):
+            learn(make_plan(explore=changed), resume=True)
+    counted.clear()
+    found = learn(make_plan(explore=changed), resume=True).rounds[0]["explore"]
+    assert counted["walk"] == 1 and found["n_samples"] == 4
+
+
+def test_every_learning_has_its_curve(tmp_path, monkeypatch):
+    """Also those whose folders have the same name; one that is given twice is drawn once."""
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    drawn = []
+    monkeypatch.setattr(figure, "savefig", lambda self, *_, **__: drawn.extend(line.get_label() for line in self.axes[0].lines))
+    folders = [tmp_path / name for name in ("a/learn", "b/learn", "other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "rounds.csv").write_text("round,n_labels,held_forces_mae\n0,8,0.2\n1,10,0.1\n")
+    monkeypatch.chdir(folders[0])
+    assert draw([Path("."), *folders], tmp_path / "rounds.png")
+    assert drawn == ["a/learn", "b/learn", f"{tmp_path.name}/other"]
+    drawn.clear()
+    assert draw([folders[0], folders[2]], tmp_path / "rounds.png")
+    assert drawn == ["learn", "other"]

@@ -62,14 +62,14 @@ def written(folder: Path, data: dict) -> Path:
 
 
 class Misbehaving(EMT):
-    """EMT that fails, dies, hangs or gives NaN where the first bond is longer than `longest`, Å."""
+    """EMT that fails, dies, hangs, waits for the file `seen` to go or gives NaN where the first bond is longer than `longest`, Å."""
 
     def __init__(self, how: str, longest: float, seen: str = "") -> None:
         super().__init__()
         self.how, self.longest, self.seen = how, longest, seen
 
     def calculate(self, atoms=None, properties=None, system_changes=None):
-        if self.seen:
+        if self.seen and self.how != "waits":
             with open(self.seen, "a") as file:
                 file.write(f"{len(atoms)}\n")
         super().calculate(atoms, properties, system_changes)
@@ -81,6 +81,10 @@ class Misbehaving(EMT):
                 os.kill(os.getpid(), signal.SIGSEGV)
             if self.how == "hangs":
                 time.sleep(60)
+            if self.how == "waits":
+                while Path(self.seen).exists():
+                    time.sleep(0.01)
+                return
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
 
 

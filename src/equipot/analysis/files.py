@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from equipot.errors import UserError
-from equipot.model.file import write_whole
+from equipot.whole_file import write_whole
 
 STANDARD_OUTPUT = "-"
 

@@ -11,13 +11,13 @@ import numpy as np
 from scipy.special import erf
 from scipy.stats import rankdata
 
+from equipot.analysis.palette import GREY, colour
 from equipot.data.frame import Frame
 from equipot.errors import UserError
 
 LEVELS = np.linspace(0.0, 1.0, 21)
 MOST_BINS, FEWEST_PER_BIN = 12, 8
 QUANTITIES = {"energy": "energy, meV/atom", "forces": "force component, meV/Å"}
-COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1", "#8c7a4f", "#3fa7b5", "#7a8594")
 Set = tuple[Sequence[Frame], Sequence[dict[str, Any]]]
 
 
@@ -186,12 +186,12 @@ def _detection_figure(quantity: str, detection: Mapping[str, Any]) -> dict[str, 
 
 
 def _line(index: int, name: str, x: list[float], y: list[float], mode: str = "lines") -> dict[str, Any]:
-    style = {"color": COLOURS[index % len(COLOURS)], "width": 1.8}
+    style = {"color": colour(index), "width": 1.8}
     return {"type": "scatter", "mode": mode, "name": name, "x": _short(x), "y": _short(y), "line": style}
 
 
 def _diagonal(low: float, high: float) -> dict[str, Any]:
-    style = {"color": "#7a8594", "width": 1, "dash": "dot"}
+    style = {"color": GREY, "width": 1, "dash": "dot"}
     return {"type": "scatter", "mode": "lines", "x": [low, high], "y": [low, high], "line": style, "showlegend": False, "hoverinfo": "skip"}
 
 

@@ -1,6 +1,5 @@
 """`equipot data check|info|convert`: look at labelled structures before training on them."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,11 +40,13 @@ def check(
     json_file: Annotated[str, JSON] = "",
 ) -> None:
     """Find what is wrong with training data. Exit status 1 where there are errors."""
+    from equipot.analysis.files import require_folder
     from equipot.data.elements import separate_isolated
     from equipot.data.preflight import preflight
     from equipot.data.readers import read_frames
     from equipot.data.references import reference_energies
 
+    require_folder(json_file)
     how = _keys(keys), _units(units)
     frames = read_frames([*data, *(isolated_atoms or [])], *how)
     train, isolated = separate_isolated(frames)
@@ -72,9 +73,11 @@ def info(
     json_file: Annotated[str, JSON] = "",
 ) -> None:
     """Show what a data set holds: labels, energies, forces, distances, neighbours and reference energies."""
+    from equipot.analysis.files import require_folder
     from equipot.data.readers import read_frames
     from equipot.data.summary import summary, summary_table
 
+    require_folder(json_file)
     found = summary(read_frames([*data, *(isolated_atoms or [])], _keys(keys), _units(units)), cutoff)
     _show(summary_table(found), found, json_file)
 
@@ -91,11 +94,13 @@ def convert(
     json_file: Annotated[str, JSON] = "",
 ) -> None:
     """Write structures and labels as extended xyz in eV and Å, under the usual names."""
+    from equipot.analysis.files import require_folder
     from equipot.data.readers import read_frames
     from equipot.data.summary import config_types
     from equipot.data.writer import check_target, write_frames
 
     check_target(output, overwrite)
+    require_folder(json_file)
     frames = read_frames(data, _keys(keys), _units(units))
     chosen = [f for f in frames if not config_type or f.config_type in config_type]
     if elements:
@@ -136,13 +141,9 @@ def _named(text: str) -> tuple[str, str]:
 def _show(shown: Any, result: dict, json_file: str) -> None:
     from rich.console import Console
 
-    text = json.dumps(result, indent=2)
-    if json_file == "-":
-        typer.echo(text)
-        return
-    Console().print(shown, soft_wrap=isinstance(shown, str))
+    from equipot.analysis.files import STANDARD_OUTPUT, write_json
+
     if json_file:
-        target = Path(json_file)
-        if not target.parent.is_dir():
-            raise UserError(f"{target}: there is no folder {target.parent}; create it first")
-        target.write_text(text + "\n")
+        write_json(json_file, result)
+    if json_file != STANDARD_OUTPUT:
+        Console().print(shown, soft_wrap=isinstance(shown, str))

@@ -1,7 +1,5 @@
 """equipot info."""
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,22 +31,18 @@ def info(
     """What a model, a training run, a simulation or a data set is."""
     from rich.console import Console
 
-    from equipot.errors import UserError
+    from equipot.analysis.files import STANDARD_OUTPUT, require_folder, write_json
     from equipot.interfaces.describe import describe
 
+    require_folder(json_file)
     found = describe(file)
-    text = json.dumps(found, indent=2, default=str)
-    if json_file == "-":
-        typer.echo(text)
+    if json_file:
+        write_json(json_file, found)
+    if json_file == STANDARD_OUTPUT:
         return
     console = Console()
     for part in _SHOW[found["kind"]](found):
         console.print(part, soft_wrap=isinstance(part, str), highlight=False, markup=False)
-    if json_file:
-        target = Path(json_file)
-        if not target.parent.is_dir():
-            raise UserError(f"{target}: there is no folder {target.parent}; create it first")
-        target.write_text(text + "\n", encoding="utf-8")
 
 
 def _model(found: dict[str, Any]) -> list[Any]:
@@ -172,7 +166,8 @@ def _run(found: dict[str, Any]) -> list[Any]:
     import yaml
 
     last = found["last"]
-    solved = found["config"].get("train", {}).get("fit") == "least-squares"
+    training = found["config"].get("train")
+    solved = isinstance(training, dict) and training.get("fit") == "least-squares"
     state = "can be resumed" if found["resumable"] else "solved by least squares" if solved else "no checkpoint yet"
     if found["stopped_on_not_finite"]:
         state = "stopped because the loss was not finite (nan_batch.json)"

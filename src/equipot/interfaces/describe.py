@@ -1,6 +1,7 @@
 """What a file or folder is, as plain data: a model, an exported one, a training run, a simulation to resume, or a data set."""
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -96,25 +97,41 @@ def describe_exported(path: Path) -> dict[str, Any]:
 
 def describe_run(folder: Path) -> dict[str, Any]:
     """A run folder: configuration, progress, and the best model with its errors."""
-    import yaml
-
-    config = folder / "config.yaml"
-    best, metrics = folder / "best.equipot", folder / "metrics.csv"
-    try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{config}: damaged, not YAML") from None
-    rows = list(csv.DictReader(metrics.open(newline="", encoding="utf-8"))) if metrics.is_file() else []
+    best, rows = folder / "best.equipot", _rows(folder / "metrics.csv")
     return {
         "kind": "run",
         "path": str(folder),
-        "config": settings,
+        "config": _settings(folder / "config.yaml"),
         "epochs": len(rows),
         "last": _numbers(rows[-1]) if rows else {},
         "resumable": (folder / "last.ckpt").is_file(),
         "stopped_on_not_finite": (folder / "nan_batch.json").is_file(),
         "model": describe_model(best) if best.is_file() else None,
     }
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """The sections of a configuration; empty where there is none."""
+    import yaml
+
+    if not file.is_file():
+        return {}
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{file}: damaged, not YAML: put the run's own back, or remove it") from None
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"{file}: not a configuration: sections such as model: and data: are expected; put the run's own back, or remove it"
+        )
+    return json.loads(json.dumps(settings, default=str))  # YAML knows dates
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    if not file.is_file():
+        return []
+    with open(file, newline="", encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
 
 
 def describe_simulation(path: Path) -> dict[str, Any]:

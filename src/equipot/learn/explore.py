@@ -1,5 +1,6 @@
 """Molecular dynamics with an ensemble that watches its own spread: samples on the way, and the end where it knows too little."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Walk(NamedTuple):
 
 
 def explore(model: Path, starts: Sequence[Frame], options: ExploreConfig, seed: Sequence[int], device: str, folder: Path) -> list[Walk]:
-    """The walks of a round, of `options.walkers` walkers in turn; each is kept in `folder` when it is over, and not walked again.
+    """The walks of a round, of `options.walkers` walkers in turn; kept in `folder`, each is walked again only for another model or other settings.
 
     Walker i starts from a structure drawn without replacement from `starts` (again from all, when there are more walkers), at the temperature that
     is its turn, with velocities of its own: all drawn from `seed`.
@@ -43,19 +44,22 @@ def explore(model: Path, starts: Sequence[Frame], options: ExploreConfig, seed: 
     rng = np.random.default_rng(seed)
     order = np.concatenate([rng.permutation(len(starts)) for _ in range(-(-options.walkers // len(starts)))])
     seeds = rng.integers(2**31, size=options.walkers).tolist()
-    calculator, walks = None, []
+    calculator, walks, digest = None, [], hashlib.sha256(model.read_bytes()).hexdigest()
     for i in range(options.walkers):
         file = folder / f"{i:04d}.json"
-        if not file.is_file():
+        given = starts[order[i]], options, options.temperature_of(i), seeds[i]
+        mark = _mark(digest, *given)
+        found = _kept(file, mark)
+        if found is None:
             calculator = calculator or Calculator(model, device=device)
-            found = walk(starts[order[i]], calculator, options, options.temperature_of(i), seeds[i])
-            write_whole(file, json.dumps(found._asdict()).encode())
-        walks.append(Walk(**json.loads(file.read_text())))
+            found = walk(calculator, *given)
+            write_whole(file, json.dumps({"mark": mark, **found._asdict()}).encode())
+        walks.append(found)
         log.info("walker %d of %d: %s after %d steps, largest spread %.3g eV/Å", i + 1, options.walkers, *walks[-1][1:])
     return walks
 
 
-def walk(start: Frame, calculator: Calculator, options: ExploreConfig, temperature: float, seed: int) -> Walk:
+def walk(calculator: Calculator, start: Frame, options: ExploreConfig, temperature: float, seed: int) -> Walk:
     """One trajectory: until its last step, the first at which the spread is above the limit, or where the dynamics blows up.
 
     Where it ends early, the step before is a sample too: the structure at the edge of what the ensemble knows.
@@ -93,6 +97,21 @@ def walk(start: Frame, calculator: Calculator, options: ExploreConfig, temperatu
     if ended != FINISHED and last is not None and last["step"] and last not in samples[-1:]:
         samples.append(last)
     return Walk(samples, ended, step, largest)
+
+
+def _mark(model: str, start: Frame, options: ExploreConfig, temperature: float, seed: int) -> str:
+    """A hash of all that a walk depends on; `model` is that of the model's file."""
+    settings = options.model_dump(mode="json", exclude={"structures", "walkers", "temperature", "threshold", "stop"})
+    structure = [getattr(start, name).tolist() for name in ("numbers", "positions", "cell", "pbc")]
+    return hashlib.sha256(json.dumps([model, structure, settings, options.limit, temperature, seed], sort_keys=True).encode()).hexdigest()
+
+
+def _kept(file: Path, mark: str) -> Walk | None:
+    """The walk in a file; None where there is none, or another."""
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text())
+    return Walk(**found) if found.pop("mark", None) == mark else None
 
 
 def _sample(atoms: Atoms, calculator: Calculator, step: int, kelvin: float, spread: float) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import numpy as np
 
 from equipot.data.frame import Frame
 from equipot.data.labels import as_stress
-from equipot.data.readers import read_frames
 from equipot.data.writer import write_frames
 from equipot.errors import UserError
 from equipot.learn.config import LabelConfig
@@ -24,16 +23,18 @@ log = logging.getLogger("equipot.learn")
 LABELLED, FAILED = "labelled.extxyz", "failed.extxyz"
 
 
-def label_frames(frames: Sequence[Frame], folder: Path, options: LabelConfig, what: str) -> dict[str, Any]:
+def label_frames(frames: Sequence[Frame], folder: Path, options: LabelConfig, what: str, try_again: bool = False) -> dict[str, Any]:
     """Label the frames into `folder`: labelled.extxyz, and failed.extxyz with the reason of each; returns how many of each there are.
 
-    Labels that are already in the folder, of the same structure by the same calculator, are kept: a call that was killed goes on.
-    Raises UserError where all fail, naming the first reason, and where the calculator cannot be made.
+    Labels that are already in the folder, of the same structure by the same calculator, are kept: a call that was killed goes on. So are
+    failures, unless they are to be tried again. Raises UserError where all fail, naming the first reason, and where the calculator cannot be made.
     """
     pieces = folder / "labels"
     pieces.mkdir(parents=True, exist_ok=True)
     marks = [_mark(frame, options) for frame in frames]
     found = {i: answer for i, mark in enumerate(marks) if (answer := _kept(pieces / f"{i:05d}.json", mark)) is not None}
+    if try_again:
+        found = {i: answer for i, answer in found.items() if "failed" not in answer}
     missing = [(i, _structure(frame)) for i, frame in enumerate(frames) if i not in found]
     log.info("labelling %d %s with %s%s", len(frames), what, options.calculator, f", {len(found)} are done" if found else "")
     for i, answer in label_all(missing, options, folder / "scratch"):
@@ -45,6 +46,8 @@ def label_frames(frames: Sequence[Frame], folder: Path, options: LabelConfig, wh
     bad = [replace(frames[i], info=frames[i].info | {"reason": _plain(found[i]["failed"])}) for i in sorted(found) if "failed" in found[i]]
     if bad:
         write_frames(bad, folder / FAILED, overwrite=True)
+    else:
+        (folder / FAILED).unlink(missing_ok=True)
     if not good and bad:
         shutil.rmtree(pieces)  # all to be tried again
         raise UserError(
@@ -59,13 +62,6 @@ def tidy(folder: Path) -> None:
     """Remove the small files of labels that are in the large one."""
     for name in ("labels", "scratch"):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def failures(folder: Path) -> list[str]:
-    """The reasons of failed.extxyz."""
-    if not (folder / FAILED).is_file():
-        return []
-    return [str(frame.info["reason"]) for frame in read_frames(folder / FAILED)]
 
 
 def _structure(frame: Frame) -> dict[str, Any]:

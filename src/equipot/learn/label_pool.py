@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,16 @@ class Worker:
                 start_new_session=True,
                 text=True,
             )
+        self.ready = False  # has its calculator
         self.job: int | None = None  # None: starting, or nothing to do
         self.deadline = time.monotonic() + START
 
     def give(self, number: int, structure: dict[str, Any], timeout: float) -> None:
         """Let it label a structure. One that has died in the meantime is found when its answer is waited for."""
         self.job, self.deadline = number, time.monotonic() + timeout
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(structure) + "\n")
             self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
 
     def answer(self) -> dict[str, Any]:
         """What it says; of one that has died, why."""
@@ -67,14 +67,15 @@ class Worker:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # what one that has died was given and has not read
+            self.process.stdin.close()
         self.process.stdout.close()
 
 
 def label_all(jobs: Sequence[tuple[int, dict[str, Any]]], options: LabelConfig, scratch: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number, labels or {"failed": reason}) of every job, as they come; a job is a number and the structure as arguments of `ase.Atoms`.
 
-    Raises UserError where the calculator cannot be made.
+    A process that dies with nothing to do is no longer used. Raises UserError where the calculator cannot be made.
     """
     queue = list(jobs)
     workers: list[Worker] = []
@@ -85,7 +86,8 @@ def label_all(jobs: Sequence[tuple[int, dict[str, Any]]], options: LabelConfig, 
             for worker, answer in _next(workers, options.timeout):
                 if "refused" in answer:
                     raise UserError(answer["refused"])
-                if worker.job is None and "ready" not in answer:
+                worker.ready |= "ready" in answer
+                if not worker.ready:
                     raise UserError(f"label.calculator {options.calculator} cannot be started: {answer['failed']}")
                 if worker.job is not None:
                     yield worker.job, answer

@@ -41,13 +41,16 @@ def main() -> int:
 
 
 def answered(lines: Iterable[str], calculator: BaseCalculator, again: Any) -> Iterable[dict[str, Any]]:
-    """The labels of each structure, or {"failed": reason}; after a failure the calculator is made again."""
+    """The labels of each structure, or {"failed": reason}; after a failure the calculator is made again, which may fail for a structure too."""
+    usable = True
     for line in lines:
         try:
+            calculator = calculator if usable else again()
+            usable = True
             yield label(json.loads(line), calculator)
         except Exception as error:  # recorded; the other structures go on
             yield {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"}
-            calculator = again()
+            usable = False
 
 
 def label(structure: dict[str, Any], calculator: BaseCalculator) -> dict[str, Any]:

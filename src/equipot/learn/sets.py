@@ -16,7 +16,7 @@ from equipot.data.units import Units
 from equipot.data.writer import write_frames
 from equipot.errors import UserError
 from equipot.learn.config_file import Plan
-from equipot.learn.label import LABELLED, label_frames, tidy
+from equipot.learn.label import FAILED, LABELLED, label_frames, tidy
 from equipot.train.config import DataConfig, KeysConfig, RunConfig, UnitsConfig
 
 log = logging.getLogger("equipot.learn")
@@ -102,11 +102,11 @@ def _label_atoms(plan: Plan, elements: list[str], folder: Path) -> dict[str, Any
     ]
     remedy = "give energies in train.data.reference_energies, or labelled atoms in train.data.isolated_atoms"
     try:
-        found = label_frames(alone, folder / ATOMS, plan.config.label, "isolated atoms")
+        found = label_frames(alone, folder / ATOMS, plan.config.label, "isolated atoms", try_again=True)
     except UserError as error:
         raise UserError(f"{error}; or {remedy}") from None
     if found["n_failed"]:
-        bad = read_frames(folder / ATOMS / "failed.extxyz")
+        bad = read_frames(folder / ATOMS / FAILED)
         said = "; ".join(f"{f.symbols[0]}: {f.info['reason']}" for f in bad)
         raise UserError(f"{folder / ATOMS}: isolated atoms could not be labelled ({said}): {remedy}")
     write_frames(read_frames(folder / ATOMS / LABELLED), folder / f"{ATOMS}.extxyz", overwrite=True)

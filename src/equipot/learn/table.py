@@ -3,15 +3,16 @@
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from equipot.analysis.palette import colour
 from equipot.whole_file import write_whole
 
 log = logging.getLogger("equipot.learn")
 TABLE, PICTURE = "rounds.csv", "rounds.png"
-COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1")
 SHOWN = ("energy_per_atom_mae", "energy_per_atom_rmse", "forces_mae", "forces_rmse", "forces_spread", "stress_mae")
 _STEPS = {
     "explore": ("n_samples", "n_above", "n_candidates", "n_unsure", "n_blown_up", "steps", "mean_spread", "largest_spread"),
@@ -53,6 +54,16 @@ def read_table(folder: Path) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
+def distinct_names(folders: Sequence[Path]) -> dict[str, Path]:
+    """Each folder once, by as much of the end of its path as tells it from the others."""
+    paths = [Path(path) for path in dict.fromkeys(os.path.abspath(folder) for folder in folders)]
+    for n in range(1, max(len(path.parts) for path in paths) + 1):
+        found = {str(Path(*path.parts[-n:])): path for path in paths}
+        if len(found) == len(paths):
+            break
+    return found
+
+
 def draw(folders: Sequence[Path], picture: Path) -> bool:
     """Errors of the folders' learnings against their numbers of labels, a panel for forces and energies of each set; False without matplotlib."""
     try:
@@ -60,7 +71,7 @@ def draw(folders: Sequence[Path], picture: Path) -> bool:
     except ImportError:
         log.info('no picture: matplotlib is not installed: pip install "equipot[report]"')
         return False
-    tables = {folder.name: read_table(folder) for folder in folders}
+    tables = {name: read_table(folder) for name, folder in distinct_names(folders).items()}
     columns = dict.fromkeys(
         key for table in tables.values() for row in table for key in row if key.endswith(("forces_mae", "energy_per_atom_mae"))
     )
@@ -72,7 +83,7 @@ def draw(folders: Sequence[Path], picture: Path) -> bool:
         for i, (name, table) in enumerate(tables.items()):
             known = [row for row in table if column in row]
             x, y = [row["n_labels"] for row in known], [1000.0 * row[column] for row in known]
-            axes.plot(x, y, "o-", color=COLOURS[i % len(COLOURS)], label=name, linewidth=1.5, markersize=4)
+            axes.plot(x, y, "o-", color=colour(i), label=name, linewidth=1.5, markersize=4)
         forces = column.endswith("forces_mae")
         axes.set_title(column.removesuffix("_forces_mae").removesuffix("_energy_per_atom_mae"), fontsize=10)
         axes.set_xlabel("labelled structures", fontsize=9)

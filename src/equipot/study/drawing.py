@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from equipot.analysis.palette import COLOURS, GREY, colour
 from equipot.analysis.report.blocks import Figure
-from equipot.analysis.report.plots import COLOURS, colour
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
-GREY = "#7a8594"
 
 
 @dataclass(frozen=True)

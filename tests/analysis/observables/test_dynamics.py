@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import units
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.md.velocitydistribution import thermalize_momenta
 from known_trajectories import ARGON, SHEARED, XENON, brownian, oscillators, trajectory
@@ -21,6 +21,8 @@ from equipot.analysis.observables.unwrap import Paths, unwrapped
 from equipot.analysis.observables.vacf import vacf
 from equipot.analysis.observables.vdos import PER_CM, vdos
 from equipot.errors import UserError
+from equipot.interfaces.md_settings import MDSettings
+from equipot.interfaces.velocities import set_start_velocities
 
 D, N = 0.05, 16  # Å²/ps, atoms
 KNOWN = D * (1.0 - 1.0 / N) * CM2_PER_S  # relative to the centre of mass of N walkers
@@ -191,6 +193,34 @@ def test_temperature_and_pressure_are_ases() -> None:
     at_rest = traces(replace(moving, velocities=resting[None] * units.fs), Settings())[0].values[0].value
     kinetic = 0.5 * (atoms.get_masses()[:, None] * resting**2).sum()
     assert at_rest == pytest.approx(2.0 * kinetic / ((3 * 32 - 3) * units.kB))
+
+
+@pytest.mark.parametrize(("name", "rotations"), [("CH3CH2OH", 3), ("CO2", 2), ("N2", 2)])
+def test_temperature_of_a_molecule_is_that_of_its_simulation(name: str, rotations: int) -> None:
+    """Drawn as for constant energy, without momentum and rotation; one that turns or moves as a whole has those degrees of freedom too."""
+    atoms = molecule(name)
+    n_dof = set_start_velocities(atoms, MDSettings(ensemble="nve", temperature=300.0), np.random.default_rng(0)).n_dof
+    assert n_dof == 3 * len(atoms) - 3 - rotations
+
+    def temperature(velocities: np.ndarray, n_frames: int = 3) -> float:
+        frames = np.broadcast_to(velocities, (n_frames, len(atoms), 3)) * units.fs
+        positions = np.broadcast_to(atoms.positions + 7.0, frames.shape)
+        moving = trajectory(positions, np.zeros((3, 3)), atoms.numbers, atoms.get_masses(), (False, False, False), velocities=frames)
+        return traces(moving, Settings())[0].values[0].value
+
+    def of(velocities: np.ndarray, n: int) -> float:
+        return float((atoms.get_masses()[:, None] * velocities**2).sum() / (n * units.kB))
+
+    still = atoms.get_velocities()
+    turning = still + np.cross([0.002, 0.001, -0.001], atoms.positions - atoms.get_center_of_mass())
+    assert temperature(still) == pytest.approx(300.0)
+    assert temperature(turning) == pytest.approx(of(turning, n_dof + rotations))
+    assert temperature(still + 0.002) == pytest.approx(of(still + 0.002, n_dof + 3))
+
+
+def test_temperature_of_one_atom() -> None:
+    atom = trajectory(np.ones((2, 1, 3)), np.zeros((3, 3)), pbc=(False, False, False), velocities=np.full((2, 1, 3), 1e-3))
+    assert traces(atom, Settings())[0].values[0].value == pytest.approx(40.0 * 1e-6 / units.fs**2 / units.kB)
 
 
 def test_density_where_the_cell_varies() -> None:

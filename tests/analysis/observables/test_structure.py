@@ -10,7 +10,7 @@ from equipot.analysis.observables import rdf as rdf_file
 from equipot.analysis.observables.angles import angles, pairs_in_groups
 from equipot.analysis.observables.blocks import Blocked
 from equipot.analysis.observables.bonds import bond_lengths, first_minimum
-from equipot.analysis.observables.coordination import coordination
+from equipot.analysis.observables.coordination import MOST, coordination
 from equipot.analysis.observables.pairs import default_reach, smallest_width
 from equipot.analysis.observables.rdf import rdf
 from equipot.analysis.observables.result import CannotObserveError, Curve
@@ -87,6 +87,13 @@ def test_one_atom_in_its_cell_meets_its_images() -> None:
     found = rdf(atoms, Settings(r_max=3.5, r_bin=0.1))
     assert coordination(atoms, Settings(), bond_lengths(found, {})).values[0].value == 6.0
     assert np.isnan(found.curves[0].error).all()
+
+
+def test_more_neighbours_than_are_shown_count_as_the_most() -> None:
+    """26 of them, the images across faces, edges and corners: all in the mean, and the last point of the curve is theirs."""
+    found = coordination(trajectory(np.zeros((2, 1, 3)), 3.0 * np.eye(3)), Settings(), {("Ar", "Ar"): 5.5})
+    assert found.values[0].value == 26.0
+    assert (found.curves[0].x[-1], found.curves[0].y[-1]) == (MOST, 1.0)
 
 
 def test_the_cell_of_each_frame_counts() -> None:

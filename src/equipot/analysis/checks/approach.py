@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from equipot.analysis.checks.context import Context
-from equipot.analysis.checks.probes import dimer
+from equipot.analysis.checks.probes import dimer, pair_cutoffs
 from equipot.analysis.checks.registry import Finding, check
 from equipot.analysis.checks.symmetry import RELATIVE, largest_of
 from equipot.spec import smoothness
@@ -86,7 +86,4 @@ def _reach(context: Context, first: int, second: int) -> float:
     spec = context.spec
     if smoothness(spec) != "jump":
         return spec.cutoff + 0.1
-    if spec.pair_cutoff is None:
-        return 0.999 * spec.cutoff
-    a, b = spec.elements.index(first), spec.elements.index(second)
-    return 0.999 * min(spec.pair_cutoff[a][b], spec.pair_cutoff[b][a])
+    return 0.999 * pair_cutoffs(spec, first, second)[0]

@@ -60,21 +60,27 @@ class Context:
         """Random numbers of one check, the same whichever other checks run."""
         return np.random.default_rng([self.seed, *name.encode()])
 
-    def evaluate(self, frames: Sequence[Frame], stress: bool = False, dtype: torch.dtype = torch.float64) -> list[Answer]:
-        """Energy, forces and (of fully periodic structures) stress; in float64 unless asked otherwise."""
+    def evaluate(
+        self, frames: Sequence[Frame], stress: bool = False, dtype: torch.dtype = torch.float64, by_pair: bool = False
+    ) -> list[Answer]:
+        """Energy, forces and (of fully periodic structures) stress; in float64 unless asked otherwise. `by_pair` as in `graph`."""
         answers: list[Answer] = []
         graphs: list[Graph] = []
         for frame in frames:
-            graphs.append(self.graph(frame))
+            graphs.append(self.graph(frame, by_pair))
             if sum(g.n_edges for g in graphs) >= EDGES_AT_ONCE:
                 answers += self._evaluate_batch(graphs, stress, dtype)
                 graphs = []
         return answers + (self._evaluate_batch(graphs, stress, dtype) if graphs else [])
 
-    def graph(self, frame: Frame) -> Graph:
-        """The graph the model sees of a structure; raises UserError for elements that it does not know."""
+    def graph(self, frame: Frame, by_pair: bool = False) -> Graph:
+        """The graph the model sees of a structure; raises UserError for elements that it does not know.
+
+        `by_pair`: without pairs beyond the cutoff of their own elements, as simulations list them; a training lists them too.
+        """
         species = species_index(frame.numbers, list(self.spec.elements), frame.source or "structure")
-        return self._neighbours(frame.positions, species, frame.cell, frame.pbc, self.spec.cutoff)
+        own = [torch.tensor(self.spec.pair_cutoff, dtype=torch.float64)] if by_pair and self.spec.pair_cutoff is not None else []
+        return self._neighbours(frame.positions, species, frame.cell, frame.pbc, self.spec.cutoff, *own)
 
     @cached_property
     def molecules(self) -> list[Frame]:

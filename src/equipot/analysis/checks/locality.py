@@ -1,12 +1,13 @@
 """Laws of locality: what is beyond the cutoff does not matter, what enters it does so smoothly, and energies add up."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from equipot.analysis.checks.context import Answer, Context
-from equipot.analysis.checks.probes import CLOSEST, bond, dimer, supercell, together, unit_vector
+from equipot.analysis.checks.probes import CLOSEST, bond, dimer, pair_cutoffs, supercell, together, unit_vector
 from equipot.analysis.checks.registry import Finding, check
 from equipot.analysis.checks.symmetry import RELATIVE, TOLERANCE, largest, largest_of
 from equipot.data.frame import Frame
@@ -20,7 +21,7 @@ N_CROSSINGS = 2  # per pair of elements, at most
 
 @check("cutoff", "law", "energy and force are continuous when an atom crosses the cutoff")
 def cutoff(context: Context) -> Finding:
-    """An atom is put on either side of the cutoff of another one, in the company of a molecule.
+    """An atom is put on either side of the cutoff of another one, in the company of a molecule: the cutoff of their elements, in either direction.
 
     E and F must not jump by more than their own slope explains (class C1); where the model says C2, the slope of the force must not
     jump either. A model that says it jumps is measured and not blamed.
@@ -61,7 +62,7 @@ class _Crossing:
     def jumps(self, context: Context) -> tuple[float, float, float]:
         """Jumps of energy (over 1 Å), force and slope of the force, beyond what their own slopes explain, relative to the RMS force."""
         offsets = [-NEAR - SLOPE_STEP, -NEAR, NEAR, NEAR + SLOPE_STEP]
-        far_in, inside, outside, far_out = context.evaluate([self.moved(x) for x in offsets])
+        far_in, inside, outside, far_out = context.evaluate([self.moved(x) for x in offsets], by_pair=True)
         scale = max(context.scale(inside), context.scale(outside))
         pull = float(inside.forces[self.mover] @ self.direction)
         energy = abs(outside.energy - inside.energy + 2 * NEAR * pull) / max(scale, 1e-6 * abs(inside.energy))
@@ -73,35 +74,37 @@ class _Crossing:
 def _crossings(context: Context) -> list[_Crossing]:
     """For every ordered pair of elements present, crossings where no other pair is at the cutoff and no atoms overlap."""
     rng, found = context.random("cutoff"), []
-    count: dict[tuple[int, int], int] = {}
+    count: Counter[tuple[int, int, float]] = Counter()
     for frame in context.molecules:
         for partner in rng.permutation(frame.n_atoms):
             for mover_z in context.spec.elements:
                 pair = (int(frame.numbers[partner]), int(mover_z))
-                if count.get(pair, 0) < N_CROSSINGS and (crossing := _make_crossing(context, frame, int(partner), int(mover_z), rng)):
-                    count[pair] = count.get(pair, 0) + 1
-                    found.append(crossing)
+                for at in pair_cutoffs(context.spec, *pair):
+                    if count[*pair, at] < N_CROSSINGS and (crossing := _make_crossing(context, frame, int(partner), int(mover_z), at, rng)):
+                        count[*pair, at] += 1
+                        found.append(crossing)
     return found
 
 
-def _make_crossing(context: Context, frame: Frame, partner: int, mover_z: int, rng: np.random.Generator) -> _Crossing | None:
+def _make_crossing(context: Context, frame: Frame, partner: int, mover_z: int, at: float, rng: np.random.Generator) -> _Crossing | None:
     grown = replace(frame, numbers=np.append(frame.numbers, mover_z), positions=np.vstack([frame.positions, np.zeros(3)]))
-    r_c = context.spec.cutoff
+    kinds = [int(z) for z in np.delete(frame.numbers, partner)]
     for _ in range(20):
         direction = unit_vector(rng)
-        here = frame.positions[partner] + r_c * direction
+        here = frame.positions[partner] + at * direction
         others = np.linalg.norm(np.delete(frame.positions, partner, axis=0) - here, axis=1)
-        room = all(d > CLOSEST * bond(z, mover_z) for d, z in zip(others, np.delete(frame.numbers, partner), strict=True))
-        if room and (np.abs(others - r_c) > 1e-3).all():
+        room = all(d > CLOSEST * bond(z, mover_z) for d, z in zip(others, kinds, strict=True))
+        alone = all(abs(d - r) > 1e-3 for d, z in zip(others, kinds, strict=True) for r in pair_cutoffs(context.spec, z, mover_z))
+        if room and alone:
             name = f" where {chemical_symbols[mover_z]} meets {chemical_symbols[frame.numbers[partner]]}"
-            crossing = _Crossing(grown, frame.n_atoms, partner, direction, r_c, name)
+            crossing = _Crossing(grown, frame.n_atoms, partner, direction, at, name)
             return crossing if _one_pair_enters(context, crossing) else None
     return None
 
 
 def _one_pair_enters(context: Context, crossing: _Crossing) -> bool:
     """The graph sees the atom on one side and not on the other; a longer list than the cutoff is another law's business."""
-    inside, outside = (context.graph(crossing.moved(x)).n_edges for x in (-NEAR, NEAR))
+    inside, outside = (context.graph(crossing.moved(x), by_pair=True).n_edges for x in (-NEAR, NEAR))
     return inside != outside
 
 

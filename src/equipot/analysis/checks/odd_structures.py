@@ -29,7 +29,7 @@ def odd_structures(spec: ModelSpec, rng: np.random.Generator) -> list[Odd]:
     """
     elements = _some(spec.elements)
     first, last = elements[0], elements[-1]
-    reach = _pair_cutoff(spec, first, last)
+    reach = probes.pair_cutoffs(spec, first, last)[-1]
     crystal = probes.random_crystal(elements, rng)
     molecules = probes.random_molecules(elements, rng)
     along = (0.36, 0.48, 0.8)
@@ -52,13 +52,6 @@ def odd_structures(spec: ModelSpec, rng: np.random.Generator) -> list[Odd]:
 def _some(elements: Sequence[int]) -> list[int]:
     places = np.unique(np.linspace(0, len(elements) - 1, min(N_ELEMENTS, len(elements))).round().astype(int))
     return [elements[i] for i in places]
-
-
-def _pair_cutoff(spec: ModelSpec, first: int, second: int) -> float:
-    if spec.pair_cutoff is None:
-        return spec.cutoff
-    i, j = spec.elements.index(first), spec.elements.index(second)
-    return max(spec.pair_cutoff[i][j], spec.pair_cutoff[j][i])
 
 
 def _slab(crystal: Frame, cutoff: float) -> Frame:

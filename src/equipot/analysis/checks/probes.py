@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 
 from equipot.data.frame import Frame
+from equipot.spec import ModelSpec
 
 N_FRAMES = 3
 MANY_ATOMS = 120  # larger frames are used only where there are no others
@@ -76,6 +77,14 @@ def dimer(first: int, second: int, r: float, direction: Sequence[float] = (1.0, 
 def bond(first: int, second: int) -> float:
     """Sum of the covalent radii, Å."""
     return float(covalent_radii[first] + covalent_radii[second])
+
+
+def pair_cutoffs(spec: ModelSpec, first: int, second: int) -> list[float]:
+    """Å, ascending: how far atoms of two elements see one another; two of them where it differs by direction."""
+    if spec.pair_cutoff is None:
+        return [spec.cutoff]
+    i, j = spec.elements.index(first), spec.elements.index(second)
+    return sorted({spec.pair_cutoff[i][j], spec.pair_cutoff[j][i]})
 
 
 def unit_vector(rng: np.random.Generator) -> np.ndarray:

@@ -37,7 +37,7 @@ def coordination(trajectory: Trajectory, settings: Settings, bonds: dict[tuple[s
             shares[pair].append(np.bincount(np.minimum(together, MOST), minlength=MOST + 1) / len(together))
         weights.append(len(frames))
     weight = np.array(weights, dtype=float)
-    highest = 1 + max(int(np.flatnonzero(np.array(s).sum(axis=0))[-1]) for s in shares.values())
+    highest = min(MOST, 1 + max(int(np.flatnonzero(np.array(s).sum(axis=0))[-1]) for s in shares.values()))
     curves = [
         Curve(f"{a}-{b}", np.arange(highest + 1.0), Blocked.of(np.array(s)[:, : highest + 1], weight)) for (a, b), s in shares.items()
     ]

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from equipot.analysis.observables.result import Curve, Observable
+from equipot.analysis.palette import COLOURS
 
-COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1", "#8c7a4f", "#3fa7b5", "#7a8594")
 REFERENCE = "#222222"
 MANY = 8  # curves: more are drawn in one colour and without a legend
 POINTS = 4000

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from equipot.analysis.observables.write import read_folder
-
-COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1", "#8c7a4f", "#3fa7b5", "#7a8594")
+from equipot.analysis.palette import COLOURS, GREY
 
 
 def summary(folder: str | Path) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def _figures(name: str, observable: dict[str, Any]) -> list[dict[str, Any]]:
             colour = COLOURS[0 if many else i % len(COLOURS)]
             if curve["name"] in beside:
                 data += _traces(
-                    beside[curve["name"]], "#7a8594" if len(group) == 1 else colour, _label("reference", curve, group), "dash", not many
+                    beside[curve["name"]], GREY if len(group) == 1 else colour, _label("reference", curve, group), "dash", not many
                 )
             data += _traces(
                 curve, colour, _label("trajectory", curve, group), "solid", not many and (len(group) > 1 or curve["name"] in beside)

@@ -15,7 +15,7 @@ DENSITY = 1.0 / units.kg * 1e27  # amu/Å³ in g/cm³: 1.66054
 def traces(trajectory: Trajectory, settings: Settings) -> list[Observable]:
     """T = 2 K/(n k_B), P = −tr σ/3 + 2 K/(3 V), energy per atom and, where the cell varies, density, of every frame with mean and block error.
 
-    n = 3 N, less 3 where the total momentum is zero throughout. Raises CannotObserveError if the frames hold neither velocities nor energies.
+    n is that of `degrees_of_freedom`. Raises CannotObserveError if the frames hold neither velocities nor energies.
     """
     kinetic = kinetic_energy(trajectory)
     times, label = _times(trajectory)
@@ -46,12 +46,30 @@ def kinetic_energy(trajectory: Trajectory) -> np.ndarray | None:
 
 
 def degrees_of_freedom(trajectory: Trajectory) -> int:
-    """3 N, less 3 where the centre of mass is at rest in every frame."""
+    """3 N, less 3 where the centre of mass is at rest in every frame, and where nothing is periodic less the rotations, if there are none in any frame.
+
+    As `equipot md` starts them: 3 rotations, 2 of a linear molecule; of one atom nothing is taken off.
+    """
     n = 3 * len(trajectory.numbers)
+    if n == 3:
+        return n
+    limit = AT_REST * np.maximum(2.0 * kinetic_energy(trajectory) / n, 1e-12)
     momentum = np.einsum("a,tai->ti", trajectory.masses, trajectory.velocities / units.fs)
-    collective = (momentum**2).sum(axis=1) / (2.0 * trajectory.masses.sum())
-    thermal = 2.0 * kinetic_energy(trajectory) / n
-    return n - 3 if n > 3 and (collective < AT_REST * np.maximum(thermal, 1e-12)).all() else n
+    resting = (momentum**2).sum(axis=1) / (2.0 * trajectory.masses.sum()) < limit
+    turning, modes = (0.0, 0) if trajectory.pbc.any() else _rotation(trajectory)
+    return n - (3 if resting.all() else 0) - (modes if (turning < limit).all() else 0)
+
+
+def _rotation(trajectory: Trajectory) -> tuple[np.ndarray, int]:
+    """(T,) eV of rigid rotation about the centre of mass, L·I⁻¹·L/2, and the fewest axes about which there can be one in a frame."""
+    masses = trajectory.masses
+    r = trajectory.positions - np.average(trajectory.positions, axis=1, weights=masses)[:, None]
+    outer = np.einsum("a,tai,taj->tij", masses, r, r)
+    moments, axes = np.linalg.eigh(np.trace(outer, axis1=1, axis2=2)[:, None, None] * np.eye(3) - outer)
+    momentum = np.einsum("a,tai->ti", masses, np.cross(r, trajectory.velocities / units.fs))
+    real = moments > 1e-8 * np.maximum(moments[:, -1:], 1e-8)
+    along = np.einsum("tij,ti->tj", axes, momentum)
+    return 0.5 * (along**2 / np.where(real, moments, np.inf)).sum(axis=1), int(real.sum(axis=1).min())
 
 
 def why_no_pressure(trajectory: Trajectory) -> str:

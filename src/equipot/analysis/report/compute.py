@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from equipot.analysis.checks import Context, iterate_checks, summary
 from equipot.analysis.files import write_json
@@ -10,6 +11,7 @@ from equipot.data.elements import separate_isolated
 from equipot.data.frame import Frame
 from equipot.data.labels import Keys
 from equipot.data.readers import read_frames
+from equipot.data.split import INDEX_SUFFIXES
 from equipot.data.units import Units
 from equipot.errors import UserError
 from equipot.train.evaluation import evaluate_frames
@@ -45,24 +47,30 @@ def thin(frames: list[Frame]) -> list[Frame]:
 
 
 def _read_sets(content: Content) -> dict[str, list[Frame]]:
-    """Training and validation frames as split.json records them, and the test sets of the configuration."""
+    """Training and validation frames as split.json records them, and the test sets of the configuration; of each what can be read."""
     data = content.config.get("data") or {}
     how = Keys(**(data.get("keys") or {})), Units(**(data.get("units") or {}))
     split = content.path / "split.json"
-    sets: dict[str, list[Frame]] = {}
-    try:
-        recorded = json.loads(split.read_text(encoding="utf-8")) if split.is_file() else {}
-        files = [data.get("train"), data.get("validation") if isinstance(data.get("validation"), str) else None]
-        by_source = {f.source: f for name in files if name for f in separate_isolated(read_frames(name, *how))[0]} if recorded else {}
-        for part in ("train", "validation"):
-            if found := [by_source[s] for s in recorded.get(part, []) if s in by_source]:
-                sets[part] = found
-        tests = data.get("test") or {}
-        for name, file in tests.items() if isinstance(tests, dict) else [("test", tests)]:
-            sets[name] = read_frames(file, *how)
-    except UserError as error:
-        content.missing.append(f"Parity plots of further sets: {error}.")
-    return sets
+
+    def read(name: str, files: str | list[str]) -> list[Frame]:
+        try:
+            return read_frames(files, *how)
+        except UserError as error:
+            content.missing.append(f"Parity plots of the {name} set: {error}.")
+            return []
+
+    recorded = json.loads(split.read_text(encoding="utf-8")) if split.is_file() else {}
+    files = {"train": data.get("train"), "validation": _structures_of(data.get("validation"))} if recorded else {}
+    by_source = {f.source: f for name, given in files.items() if given for f in separate_isolated(read(name, given))[0]}
+    tests = data.get("test") or {}
+    sets = {part: [by_source[s] for s in recorded.get(part, []) if s in by_source] for part in ("train", "validation")}
+    sets |= {name: read(name, given) for name, given in (tests if isinstance(tests, dict) else {"test": tests}).items()}
+    return {name: frames for name, frames in sets.items() if frames}
+
+
+def _structures_of(validation: Any) -> str | None:
+    """The validation set's own file; None where it is a part of the training set."""
+    return validation if isinstance(validation, str) and not validation.endswith(INDEX_SUFFIXES) else None
 
 
 def _checks_are_current(content: Content) -> bool:

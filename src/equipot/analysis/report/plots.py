@@ -5,17 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from equipot.analysis.palette import COLOURS, GREY, colour
 from equipot.analysis.report.blocks import Figure
 
-COLOURS = ("#3b7dd8", "#e07b28", "#2a9d6f", "#d1495b", "#8f6bc1", "#8c7a4f", "#3fa7b5", "#7a8594")
 MOST_POINTS = 2500  # of one set in a scatter plot
 MOST_BINS, FEWEST_BINS = 61, 9
 Series = tuple[str, np.ndarray, np.ndarray]  # name, x, y
-
-
-def colour(index: int) -> str:
-    """The colour of the index-th series."""
-    return COLOURS[index % len(COLOURS)]
 
 
 def dash(index: int) -> str:
@@ -48,7 +43,7 @@ def parity(name: str, title: str, series: Sequence[Series], unit: str, caption: 
         data.append({"type": "scatter", "mode": "markers", "name": label, "legendrank": i, "marker": marker, **points})
     margin = 0.03 * (high - low) + 1e-9
     ends = _short(np.array([low - margin, high + margin]))
-    diagonal = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "line": {"color": "#7a8594", "width": 1, "dash": "dot"}}
+    diagonal = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "line": {"color": GREY, "width": 1, "dash": "dot"}}
     data.insert(0, {**diagonal, "showlegend": False, "hoverinfo": "skip"})
     axes = {
         "xaxis": {"title": {"text": f"reference, {unit}"}, "range": ends},
