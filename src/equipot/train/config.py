@@ -110,7 +110,7 @@ class StageConfig(Section):
     """Weights of the loss from some point of the training on; those not given stay as they were."""
 
     from_fraction: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """from this part of the training on, of max_time or max_epochs, whichever is further on"""
+    """from this part of the training on, of max_time, max_updates or max_epochs, whichever is further on"""
     from_epoch: Annotated[int, Field(ge=0)] | None = None
     """from this epoch on, counted from 0"""
     energy: NotNegative | None = None
@@ -213,7 +213,7 @@ class TrainConfig(Section):
     """0.03 for soap, 0.01 for the others where none is given"""
     weight_decay: NotNegative = 0.0
     scheduler: Literal["cosine", "plateau", "constant"] = "cosine"
-    """cosine anneals to the end of max_time or max_epochs, whichever comes first"""
+    """cosine anneals to the end of max_time, max_updates or max_epochs, whichever comes first"""
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
     plateau_patience: Annotated[int, Field(gt=0)] = 50
     """validations without progress after which the learning rate falls"""
