@@ -197,9 +197,9 @@ def _setup_backward(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.need = list(inputs[-1])
 
 
-_Convolution = calls.function_of("Convolution", _forward_kernel, _forward_rule, _setup_forward)
-_ConvolutionGradient = calls.function_of("ConvolutionGradient", _backward_kernel, _backward_rule, _setup_backward)
-_ConvolutionSecond = calls.function_of("ConvolutionSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
+_Convolution = calls.function_of("_Convolution", _forward_kernel, _forward_rule, _setup_forward)
+_ConvolutionGradient = calls.function_of("_ConvolutionGradient", _backward_kernel, _backward_rule, _setup_backward)
+_ConvolutionSecond = calls.function_of("_ConvolutionSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
 
 
 # ---- torch.library ----

@@ -117,9 +117,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     return (*third_derivative(ctx, operation, 2, tuple(cotangents)), None, None)
 
 
-_Bessel = calls.function_of("Bessel", _forward_kernel, _forward_rule, calls.save)
-_BesselGradient = calls.function_of("BesselGradient", _backward_kernel, _backward_rule, calls.save_with_need)
-_BesselSecond = calls.function_of("BesselSecond", _double_backward_kernel, _double_backward_rule, calls.save_with_need)
+_Bessel = calls.function_of("_Bessel", _forward_kernel, _forward_rule, calls.save)
+_BesselGradient = calls.function_of("_BesselGradient", _backward_kernel, _backward_rule, calls.save_with_need)
+_BesselSecond = calls.function_of("_BesselSecond", _double_backward_kernel, _double_backward_rule, calls.save_with_need)
 
 
 # ---- torch.library ----

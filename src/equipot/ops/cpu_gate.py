@@ -115,9 +115,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     raise NotImplementedError("gate on the cpu backend has no third derivative: build the model with backend='reference' for one")
 
 
-_Gate = calls.function_of("Gate", _forward_kernel, _forward_rule, calls.save)
-_GateGradient = calls.function_of("GateGradient", _backward_kernel, _backward_rule, calls.save)
-_GateSecond = calls.function_of("GateSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
+_Gate = calls.function_of("_Gate", _forward_kernel, _forward_rule, calls.save)
+_GateGradient = calls.function_of("_GateGradient", _backward_kernel, _backward_rule, calls.save)
+_GateSecond = calls.function_of("_GateSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
 
 
 # ---- torch.library ----

@@ -102,9 +102,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     return (*third_derivative(ctx, partial(reference.spherical_harmonics, l_max=ctx.key), 1, tuple(cotangents)), None, None)
 
 
-_Harmonics = calls.function_of("Harmonics", _forward_kernel, _forward_rule, calls.save)
-_HarmonicsGradient = calls.function_of("HarmonicsGradient", _backward_kernel, _backward_rule, calls.save)
-_HarmonicsSecond = calls.function_of("HarmonicsSecond", _double_backward_kernel, _double_backward_rule, calls.save_with_need)
+_Harmonics = calls.function_of("_Harmonics", _forward_kernel, _forward_rule, calls.save)
+_HarmonicsGradient = calls.function_of("_HarmonicsGradient", _backward_kernel, _backward_rule, calls.save)
+_HarmonicsSecond = calls.function_of("_HarmonicsSecond", _double_backward_kernel, _double_backward_rule, calls.save_with_need)
 
 
 # ---- torch.library ----

@@ -174,9 +174,9 @@ def _weights_rule(ctx: Any, c: Tensor | None) -> tuple:
     return gx, _linear(x, c, s.species, s.key) if need[1] else None, None, None, None
 
 
-_Linear = calls.function_of("Linear", _linear_kernel, _linear_rule, _setup_rows)
-_Transposed = calls.function_of("Transposed", _transposed_kernel, _transposed_rule, _setup_rows)
-_Weights = calls.function_of("Weights", _weights_kernel, _weights_rule, _setup_weights)
+_Linear = calls.function_of("_Linear", _linear_kernel, _linear_rule, _setup_rows)
+_Transposed = calls.function_of("_Transposed", _transposed_kernel, _transposed_rule, _setup_rows)
+_Weights = calls.function_of("_Weights", _weights_kernel, _weights_rule, _setup_weights)
 
 
 # ---- torch.library ----

@@ -153,9 +153,9 @@ def _double_backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     )
 
 
-_Product = calls.function_of("Product", _forward_kernel, _forward_rule, calls.save)
-_ProductGradient = calls.function_of("ProductGradient", _backward_kernel, _backward_rule, calls.save_with_need)
-_ProductSecond = calls.function_of("ProductSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
+_Product = calls.function_of("_Product", _forward_kernel, _forward_rule, calls.save)
+_ProductGradient = calls.function_of("_ProductGradient", _backward_kernel, _backward_rule, calls.save_with_need)
+_ProductSecond = calls.function_of("_ProductSecond", _double_backward_kernel, _double_backward_rule, calls.save_nothing)
 
 
 # ---- torch.library ----

@@ -66,7 +66,7 @@ DEFECTS = (
     Defect("angle of the wrong sign", angles._histogram, "unit[first] * unit[second]", "-unit[first] * unit[second]", structure.test_fcc),
     Defect("bonds end before the peak", bonds._place, "x[last]) / 2", "x[first]) / 2 - 0.8", structure.test_fcc),
     Defect("three dimensions always", msd.msd, "(2 * n_directions)", "6", dynamics.test_slab_diffuses_along_itself),
-    Defect("3 N always", traces.degrees_of_freedom, "return n - 3 if", "return n if", dynamics.test_temperature_and_pressure_are_ases),
+    Defect("3 N always", traces.degrees_of_freedom, "n - (3 if", "n - (0 if", dynamics.test_temperature_and_pressure_are_ases),
     Defect("no ideal gas", traces.traces, "2.0 * kinetic / (3.0", "0.0 * kinetic / (3.0", dynamics.test_temperature_and_pressure_are_ases),
     Defect(
         "spread as the error", blocks.Blocked.error.fget, "self.weights**2", "self.weights", block_errors.test_errors_are_right_over_repeats
