@@ -143,7 +143,7 @@ class NativeModel:
         positions, cell = _array(positions, np.float64), _array(cell, np.float64)
         if positions.shape != (n, 3) or cell.shape != (3, 3):
             raise ValueError("arrays of shapes that do not belong together")
-        numbers = np.zeros(2 + n + (3 * n if forces else 0))  # one array: each costs as much as adding up a molecule's neighbours
+        numbers = np.zeros(2 + n + (3 * n if forces else 0))  # one array: a molecule's step notices each
         energies = numbers[2 : 2 + n]
         force = numbers[2 + n :].reshape(n, 3) if forces else None
         whole = np.zeros((3, 3)) if virial else None
