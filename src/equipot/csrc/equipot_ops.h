@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes; the loader compares it with the number it was written for. */
-#define EQUIPOT_ABI_VERSION 5
+#define EQUIPOT_ABI_VERSION 6
 #define EQUIPOT_MAX_L 8 /* largest degree of h, Y and A */
 
 enum {
@@ -235,6 +235,37 @@ EQUIPOT_API int equipot_gate_f64(const equipot_gate_map* map, int64_t n_atoms, i
 EQUIPOT_API int equipot_gate_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* g, const double* x, double* gx);
 EQUIPOT_API int equipot_gate_double_backward_f64(const equipot_gate_map* map, int64_t n_atoms, int n_threads, const double* u, const double* g,
                                                  const double* x, double* dg, double* dx);
+
+/* ---- Perceptron ------------------------------------------------------------------------------------------------------------------------- */
+
+/* z_i = factors[i - 1] a_{i-1} W_i of layers i = 1 ... n_layers, a_0 = x, a_i = activation(z_i); the result is z_n. No biases. */
+typedef struct {
+  int64_t n_layers;      /* matrices; at least 2 */
+  const int64_t* widths; /* [n_layers + 1]: of x, the hidden layers and the result */
+  const double* factors; /* [n_layers] */
+  int64_t activation;    /* as of a gate */
+} equipot_perceptron;
+
+/* Forward out(x, W); backward, the gradients gx and gW of <g, out>; and double backward: with the cotangent v of gx, the gradients dg, dx and dW of
+ * <v, gx>. What follows needs of what came before is kept by the caller: z, all hidden z_i of the forward, and p, all hidden d<g, out>/da_i of the
+ * backward, without the factor.
+ *   x, gx, v, dx [n_rows][widths[0]]; out, g, dg [n_rows][widths[n_layers]]; z, p [n_rows][sum of the hidden widths]; w, gw, dw [n_layers]: addresses
+ *   of matrices [widths[i]][widths[i + 1]]. gx, gw, dg, dx, dw may be null: they are not computed. Sums over rows are taken in an order that n_rows
+ *   alone fixes. */
+EQUIPOT_API int equipot_perceptron_f32(const equipot_perceptron* net, int64_t n_rows, int n_threads, const float* x, const float* const* w, float* z,
+                                       float* out);
+EQUIPOT_API int equipot_perceptron_backward_f32(const equipot_perceptron* net, int64_t n_rows, int n_threads, const float* g, const float* x,
+                                                const float* z, const float* const* w, float* p, float* gx, float* const* gw);
+EQUIPOT_API int equipot_perceptron_double_backward_f32(const equipot_perceptron* net, int64_t n_rows, int n_threads, const float* v, const float* g,
+                                                       const float* x, const float* z, const float* p, const float* const* w, float* dg, float* dx,
+                                                       float* const* dw);
+EQUIPOT_API int equipot_perceptron_f64(const equipot_perceptron* net, int64_t n_rows, int n_threads, const double* x, const double* const* w,
+                                       double* z, double* out);
+EQUIPOT_API int equipot_perceptron_backward_f64(const equipot_perceptron* net, int64_t n_rows, int n_threads, const double* g, const double* x,
+                                                const double* z, const double* const* w, double* p, double* gx, double* const* gw);
+EQUIPOT_API int equipot_perceptron_double_backward_f64(const equipot_perceptron* net, int64_t n_rows, int n_threads, const double* v, const double* g,
+                                                       const double* x, const double* z, const double* p, const double* const* w, double* dg,
+                                                       double* dx, double* const* dw);
 
 /* ---- Geometry --------------------------------------------------------------------------------------------------------------------------- */
 

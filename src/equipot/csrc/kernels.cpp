@@ -19,6 +19,8 @@ extern const equipot::Harmonics<float> harmonics_f32;
 extern const equipot::Harmonics<double> harmonics_f64;
 extern const equipot::Bessel<float> bessel_f32;
 extern const equipot::Bessel<double> bessel_f64;
+extern const equipot::Perceptron<float> perceptron_f32;
+extern const equipot::Perceptron<double> perceptron_f64;
 
 namespace {
 
@@ -76,6 +78,8 @@ const equipot::Kernels kernels = {
     &harmonics_f64,
     &bessel_f32,
     &bessel_f64,
+    &perceptron_f32,
+    &perceptron_f64,
 };
 
 }  // namespace EQUIPOT_NAMESPACE

@@ -34,6 +34,8 @@ template <class T>
 struct Harmonics;
 template <class T>
 struct Bessel;
+template <class T>
+struct Perceptron;
 
 struct Kernels {
   const char* name;
@@ -49,6 +51,8 @@ struct Kernels {
   const Harmonics<double>* harmonics_f64;
   const Bessel<float>* bessel_f32;
   const Bessel<double>* bessel_f64;
+  const Perceptron<float>* perceptron_f32;
+  const Perceptron<double>* perceptron_f64;
 
   template <class T>
   const Convolution<T>& convolution() const;
@@ -62,6 +66,8 @@ struct Kernels {
   const Harmonics<T>* harmonics() const;
   template <class T>
   const Bessel<T>* bessel() const;
+  template <class T>
+  const Perceptron<T>* perceptron() const;
 };
 template <>
 inline const Convolution<float>& Kernels::convolution<float>() const { return f32; }
@@ -87,5 +93,9 @@ template <>
 inline const Bessel<float>* Kernels::bessel<float>() const { return bessel_f32; }
 template <>
 inline const Bessel<double>* Kernels::bessel<double>() const { return bessel_f64; }
+template <>
+inline const Perceptron<float>* Kernels::perceptron<float>() const { return perceptron_f32; }
+template <>
+inline const Perceptron<double>* Kernels::perceptron<double>() const { return perceptron_f64; }
 
 }  // namespace equipot

@@ -106,7 +106,8 @@ void run_weights(const void* data, int64_t i) {
   const Chunk& chunk = task.groups.chunks[c];
   const equipot_linear_block& block = map.blocks[number];
   task.kernels->outer({task.x + block.x_start, map.x_dim, block.k_in}, {task.g + block.y_start, map.y_dim, block.k_out},
-                      task.groups.order.data() + chunk.begin, chunk.end - chunk.begin, block.dim, part(task, c) + task.w_start[number]);
+                      task.groups.order.data() + chunk.begin, chunk.end - chunk.begin, block.dim, part(task, c) + task.w_start[number], 0,
+                      block.k_out);
 }
 
 // Sums the parts of element i's chunks, if it has several; zeros if it has none.

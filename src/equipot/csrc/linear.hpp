@@ -18,8 +18,9 @@ struct Linear {
   void (*multiply)(const Rows<const T>& from, const Rows<T>& to, const int64_t* atoms, int64_t n_atoms, int64_t dim, const T* w);
   // to[o][k] = w[k][o]; w of k_in rows and k_out columns.
   void (*transpose)(const T* w, int64_t k_in, int64_t k_out, T* to);
-  // gw[k][o] = sum_{a, m} x[a, m, k] g[a, m, o], in the order of the atoms.
-  void (*outer)(const Rows<const T>& x, const Rows<const T>& g, const int64_t* atoms, int64_t n_atoms, int64_t dim, T* gw);
+  // gw[k][o] = sum_{a, m} x[a, m, k] g[a, m, o] of columns first <= o < last, in the order of the atoms.
+  void (*outer)(const Rows<const T>& x, const Rows<const T>& g, const int64_t* atoms, int64_t n_atoms, int64_t dim, T* gw, int64_t first,
+                int64_t last);
   // to[i] = sum_p parts[p * stride + i] for i < n, in the order of p; n_parts >= 1.
   void (*sum_parts)(const T* parts, int64_t n_parts, int64_t stride, int64_t n, T* to);
 };

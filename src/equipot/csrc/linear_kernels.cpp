@@ -145,9 +145,8 @@ void outer_panel(const Rows<const T>& x, const Rows<const T>& g, const int64_t* 
 }
 
 template <class T>
-void outer(const Rows<const T>& x, const Rows<const T>& g, const int64_t* atoms, int64_t n_atoms, int64_t dim, T* gw) {
-  const int64_t n = g.n_channels;
-  int64_t o = 0;
+void outer(const Rows<const T>& x, const Rows<const T>& g, const int64_t* atoms, int64_t n_atoms, int64_t dim, T* gw, int64_t first, int64_t n) {
+  int64_t o = first;
   for (; n - o >= 4 * lanes<T>; o += 4 * lanes<T>) outer_panel<T, 4, false>(x, g, atoms, n_atoms, dim, gw, o, 0);
   for (; n - o >= 2 * lanes<T>; o += 2 * lanes<T>) outer_panel<T, 2, false>(x, g, atoms, n_atoms, dim, gw, o, 0);
   for (; n - o > 0; o += lanes<T>) outer_panel<T, 1, true>(x, g, atoms, n_atoms, dim, gw, o, n - o < lanes<T> ? n - o : lanes<T>);

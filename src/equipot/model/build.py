@@ -98,7 +98,7 @@ def build_layer(spec: ModelSpec, layer: LayerSpec, features: Irreps, kept: Irrep
         plan,
         ops,
         up=IrrepsLinear(features, features, ops) if layer.linear_up else nn.Identity(),
-        radial=_radial_weights(layer.radial, spec.radial_basis.n, plan.n_weights, len(spec.elements)),
+        radial=_radial_weights(layer.radial, spec.radial_basis.n, plan.n_weights, len(spec.elements), ops),
         before=before,
         linear=_linear(layer, plan, mixed, density, ops),
         after=after,
@@ -130,9 +130,11 @@ def _normalisers(spec: ModelSpec, normaliser: NormaliserSpec) -> tuple[nn.Module
     return (module, Unnormalised()) if normaliser.place == "before" else (Unnormalised(), module)
 
 
-def _radial_weights(radial: RadialWeightsSpec, n_basis: int, n_weights: int, n_elements: int) -> nn.Module:
+def _radial_weights(radial: RadialWeightsSpec, n_basis: int, n_weights: int, n_elements: int, ops: Ops) -> nn.Module:
     if radial.kind == "mlp":
-        return PerceptronWeights(n_basis, n_weights, radial.widths, radial.activation, radial.normalisation, radial.elements, n_elements)
+        return PerceptronWeights(
+            n_basis, n_weights, radial.widths, radial.activation, radial.normalisation, radial.elements, n_elements, ops
+        )
     if radial.kind == "direct":
         return DirectWeights(n_basis, n_weights)
     if radial.elements == "none":
@@ -170,13 +172,13 @@ def start_plainly(model: nn.Module) -> None:
                 module._scale.fill_(1.0)
 
 
-def build_readout(layer: LayerSpec, features: Irreps) -> nn.Module:
+def build_readout(layer: LayerSpec, features: Irreps, ops: Ops) -> nn.Module:
     """The layer's readout, or the one that adds nothing."""
     if layer.readout is None:
         return NoReadout()
     if layer.readout.kind == "sum":
         return SumReadout(features)
-    return Readout(features, layer.readout.widths, layer.readout.activation, layer.readout.normalisation)
+    return Readout(features, layer.readout.widths, layer.readout.activation, layer.readout.normalisation, ops)
 
 
 def embedding_table(spec: ModelSpec) -> tuple[torch.Tensor, float]:

@@ -49,7 +49,7 @@ class Potential(nn.Module):
             self.pair = build_pair(spec)
             pairs = list(zip(spec.layers, features[:-1], features[1:], strict=True))
             self.layers = nn.ModuleList(build_layer(spec, layer, old, new, self.ops) for layer, old, new in pairs)
-            self.readouts = nn.ModuleList(build_readout(layer, new) for layer, _, new in pairs)
+            self.readouts = nn.ModuleList(build_readout(layer, new, self.ops) for layer, _, new in pairs)
         if spec.initialisation == "plain":
             start_plainly(self)
         energy = spec.energy

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from equipot.conventions import SECOND_MOMENT
 from equipot.ops.passes import plain
-from equipot.ops.perceptron import DERIVATIVES, perceptron
+from equipot.ops.perceptron import DERIVATIVES
+from equipot.ops.registry import REFERENCE, Ops
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": torch.nn.functional.silu,
@@ -29,25 +30,23 @@ class Perceptron(nn.Module):
     "plain": s = c = 1 with bias, orthogonal start. Input (..., sizes[0]), output (..., sizes[-1]).
     """
 
-    def __init__(self, sizes: tuple[int, ...], activation: str, normalisation: str):
+    def __init__(self, sizes: tuple[int, ...], activation: str, normalisation: str, ops: Ops = REFERENCE):
         super().__init__()
+        self.ops = ops
         self.activation = activation
         self._fused = activation in DERIVATIVES and normalisation != "plain" and len(sizes) > 2
         self.gain = SECOND_MOMENT[activation] if normalisation == "e3nn" else 1.0
         dtype = torch.get_default_dtype()
         pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
         self.scales = [_scale(normalisation, i, fan_in) for i, (fan_in, _) in enumerate(pairs)]
+        # the activation's factor of the layer before rides on the matrix behind it
+        self._factors = tuple(scale * (self.gain if i else 1.0) for i, scale in enumerate(self.scales))
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(a, b, dtype=dtype)) for a, b in pairs])
         self.biases = nn.ParameterList()
         if normalisation == "plain":
             for weight in self.weights:
                 nn.init.orthogonal_(weight)
             self.biases.extend(nn.Parameter(torch.zeros(b, dtype=dtype)) for _, b in pairs)
-
-    @property
-    def _factors(self) -> list[float]:
-        # the activation's factor of the layer before rides on the small matrix instead of the large activations
-        return [scale * (self.gain if i else 1.0) for i, scale in enumerate(self.scales)]
 
     def last_features(self, x: Tensor) -> Tensor:
         """What the last weights are multiplied with, (..., sizes[-2]): the derivative of each output with respect to them."""
@@ -60,9 +59,9 @@ class Perceptron(nn.Module):
         return x * last
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = [weight * factor for weight, factor in zip(self.weights, self._factors, strict=True)]
         if self._fused and x.dim() == 2 and not torch.compiler.is_compiling() and plain(x):
-            return perceptron(x, weights, self.activation)
+            return self.ops.perceptron(x, tuple(self.weights), self._factors, self.activation)
+        weights = [weight * factor for weight, factor in zip(self.weights, self._factors, strict=True)]
         for i, weight in enumerate(weights):
             x = x @ weight
             if len(self.biases):

@@ -150,12 +150,20 @@ class PerceptronWeights(nn.Module):
     """R = MLP(e_n), a row per pair; with `elements` the one-hot sender, or sender and receiver, come before the basis, and a row per edge."""
 
     def __init__(
-        self, n_basis: int, n_weights: int, widths: tuple[int, ...], activation: str, normalisation: str, elements: str, n_elements: int
+        self,
+        n_basis: int,
+        n_weights: int,
+        widths: tuple[int, ...],
+        activation: str,
+        normalisation: str,
+        elements: str,
+        n_elements: int,
+        ops: Ops = REFERENCE,
     ):
         super().__init__()
         self.elements, self.n_elements = elements, n_elements
         n_extra = {"none": 0, "sender": n_elements, "both": 2 * n_elements}[elements]
-        self.mlp = Perceptron((n_extra + n_basis, *widths, n_weights), activation, normalisation)
+        self.mlp = Perceptron((n_extra + n_basis, *widths, n_weights), activation, normalisation, ops)
 
     def forward(self, basis: Tensor, species: Tensor, edges: Edges) -> Tensor:
         if self.elements == "none":

@@ -4,17 +4,18 @@ from torch import Tensor, nn
 
 from equipot.math import Irreps
 from equipot.nn.perceptron import Perceptron
+from equipot.ops.registry import REFERENCE, Ops
 
 
 class Readout(nn.Module):
     """E_i = MLP(h_i,0e): linear without hidden widths. Input (N, irreps.dim), output (N,)."""
 
-    def __init__(self, irreps: Irreps, widths: tuple[int, ...], activation: str, normalisation: str):
+    def __init__(self, irreps: Irreps, widths: tuple[int, ...], activation: str, normalisation: str, ops: Ops = REFERENCE):
         super().__init__()
         self.block = irreps.find(0, 1)
         if self.block is None:
             raise ValueError(f"a readout needs invariant scalars (0e); {irreps} has none")
-        self.mlp = Perceptron((self.block.mul, *widths, 1), activation, normalisation)
+        self.mlp = Perceptron((self.block.mul, *widths, 1), activation, normalisation, ops)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.mlp(h[:, self.block.start : self.block.stop]).squeeze(1)

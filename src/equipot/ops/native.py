@@ -12,7 +12,8 @@ import torch
 
 from equipot.ops.plan import ConvolutionPlan
 
-ABI_VERSION = 5
+ABI_VERSION = 6
+ACTIVATIONS = ("silu", "tanh")  # as the header numbers them
 MAX_CORRELATION = 4
 """`EQUIPOT_MAX_CORRELATION`: factors of a symmetric product."""
 _NAMES = ("libequipot_ops.so", "libequipot_ops.dylib", "equipot_ops.dll")
@@ -96,6 +97,22 @@ class BesselStruct(Structure):
     """`equipot_bessel`."""
 
     _fields_ = [*((name, c_int64) for name in ("n_basis", "envelope", "p")), ("cutoff", c_double), ("factor", c_double)]
+
+
+class PerceptronStruct(Structure):
+    """`equipot_perceptron`."""
+
+    _fields_ = [("n_layers", c_int64), ("widths", POINTER(c_int64)), ("factors", POINTER(c_double)), ("activation", c_int64)]
+
+
+class NativePerceptron:
+    """The layers of a perceptron for the library."""
+
+    def __init__(self, widths: tuple[int, ...], factors: tuple[float, ...], activation: str):
+        self.widths, self.n_layers, self.n_hidden = widths, len(factors), sum(widths[1:-1])
+        arrays = (c_int64 * len(widths))(*widths), (c_double * len(factors))(*factors)
+        self.struct = PerceptronStruct(len(factors), *arrays, ACTIVATIONS.index(activation))
+        self.reference = byref(self.struct)
 
 
 class ProductEntryStruct(Structure):
@@ -199,7 +216,7 @@ def gate_map(key: str) -> GateMap:
     blocks = []
     for line in lines:
         activation, *numbers, factor = line.split(",")
-        blocks.append(GateBlockStruct(("silu", "tanh").index(activation), *map(int, numbers), float(factor)))
+        blocks.append(GateBlockStruct(ACTIVATIONS.index(activation), *map(int, numbers), float(factor)))
     return GateMap(*map(int, head.split(",")), blocks)
 
 
@@ -208,6 +225,12 @@ def bessel(key: str, n_basis: int) -> BesselStruct:
     """The radial functions "envelope,p,cutoff,factor"."""
     envelope, p, cutoff, factor = key.split(",")
     return BesselStruct(n_basis, ("polynomial", "cosine").index(envelope), int(p), float(cutoff), float(factor))
+
+
+@cache
+def perceptron(widths: tuple[int, ...], factors: tuple[float, ...], activation: str) -> NativePerceptron:
+    """The library's description of a perceptron."""
+    return NativePerceptron(widths, factors, activation)
 
 
 @cache
@@ -266,6 +289,10 @@ def _declare(lib: ctypes.CDLL) -> None:
         for name, n_arrays in (("bessel", 3), ("bessel_backward", 6), ("bessel_double_backward", 9)):
             function = getattr(lib, f"equipot_{name}_{suffix}")
             function.argtypes = [POINTER(BesselStruct), c_int64, c_int] + [c_void_p] * n_arrays
+            function.restype = c_int
+        for name, n_arrays in (("perceptron", 4), ("perceptron_backward", 7), ("perceptron_double_backward", 9)):
+            function = getattr(lib, f"equipot_{name}_{suffix}")
+            function.argtypes = [POINTER(PerceptronStruct), c_int64, c_int] + [c_void_p] * n_arrays
             function.restype = c_int
         for name, n_arrays in (("product", 3), ("product_backward", 5), ("product_double_backward", 8)):
             function = getattr(lib, f"equipot_{name}_{suffix}")

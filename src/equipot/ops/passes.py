@@ -45,9 +45,9 @@ def third_derivative(ctx: Any, operation: Callable[..., torch.Tensor], n: int, c
 
 
 def _executed(node: Any) -> bool:
-    if node is None or node.name().endswith("AccumulateGrad"):
+    if node is None:
         return True
     try:
         return torch._C._will_engine_execute_node(node)
-    except RuntimeError:  # a leaf, of which torch does not tell
+    except RuntimeError:  # a leaf that autograd.grad was asked for, of which torch does not tell
         return True

@@ -42,12 +42,13 @@ DERIVATIVES = {
 }
 
 
-def perceptron(x: Tensor, weights: Sequence[Tensor], activation: str) -> Tensor:
-    """f(… f(x W_1) …) W_n, differentiable twice; a third derivative raises RuntimeError.
+def perceptron(x: Tensor, weights: Sequence[Tensor], factors: Sequence[float], activation: str) -> Tensor:
+    """f(… f(x s_1 W_1) …) s_n W_n, differentiable twice; a third derivative raises RuntimeError.
 
-    Args: x (R, K_0); weights (K_{i−1}, K_i); activation, a key of DERIVATIVES. Returns (R, K_n).
+    Args: x (R, K_0); weights W_i (K_{i−1}, K_i); factors s_i; activation f, a key of DERIVATIVES. Returns (R, K_n).
     """
-    return _Perceptron.apply(x, *weights, DERIVATIVES[activation])
+    scaled = [w * s for w, s in zip(weights, factors, strict=True)]
+    return _Perceptron.apply(x, *scaled, DERIVATIVES[activation])
 
 
 class _Perceptron(Function):

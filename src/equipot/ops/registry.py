@@ -10,6 +10,7 @@ from torch import Tensor
 
 from equipot.errors import UserError
 from equipot.ops import native, reference
+from equipot.ops.perceptron import perceptron
 
 Backend = Literal["auto", "reference", "cpu"]
 _REBUILD = "install a C++ compiler and reinstall equipot"
@@ -27,6 +28,7 @@ class Ops:
     gate: Callable[..., Tensor] = reference.gate
     spherical_harmonics: Callable[..., Tensor] = reference.spherical_harmonics
     enveloped_bessel: Callable[..., Tensor] = reference.enveloped_bessel
+    perceptron: Callable[..., Tensor] = perceptron
 
     def describe(self) -> str:
         """The implementation in words, such as 'cpu (C++, avx512)'."""
@@ -69,7 +71,7 @@ def _cpu() -> Ops | None:
     if native.library() is None:
         return None
     # their operations can be registered only with the library there
-    from equipot.ops import cpu, cpu_bessel, cpu_gate, cpu_harmonics, cpu_linear, cpu_product
+    from equipot.ops import cpu, cpu_bessel, cpu_gate, cpu_harmonics, cpu_linear, cpu_perceptron, cpu_product
 
     return Ops(
         "cpu",
@@ -79,6 +81,7 @@ def _cpu() -> Ops | None:
         cpu_gate.gate,
         cpu_harmonics.spherical_harmonics,
         cpu_bessel.enveloped_bessel,
+        cpu_perceptron.perceptron,
     )
 
 

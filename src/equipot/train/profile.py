@@ -20,6 +20,7 @@ PARTS = {
     "linear maps of features": ("_Linear", "_Transposed", "_Weights", "equipot::irreps_linear"),
     "products of the density": ("_Product", "equipot::symmetric_product"),
     "gates": ("_Gate", "equipot::gate"),
+    "perceptrons": ("_Perceptron",),
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::matmul"),
     "optimiser and average": ("aten::_fused_adam", "aten::_foreach", "Optimizer."),
     "activations": ("aten::silu", "aten::sigmoid", "aten::tanh"),
