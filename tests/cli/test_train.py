@@ -49,7 +49,7 @@ def test_preset_and_train_go_together(app, tmp_path, monkeypatch):
     assert isinstance(again.exception, UserError)
     assert "--resume" in str(again.exception)
     profiled = runner.invoke(app, [*words, "out=nowhere", "--profile"], catch_exceptions=False)
-    assert profiled.exit_code == 0 and "edge convolution" in profiled.output and "linear maps" in profiled.output
+    assert profiled.exit_code == 0 and "edge convolution" in profiled.output and "perceptrons" in profiled.output
     assert not (tmp_path / "nowhere").exists()
     longer = runner.invoke(app, [*words, "train.max_updates=6", "--resume"], catch_exceptions=False)
     assert longer.exit_code == 0

@@ -77,10 +77,12 @@ def _show_profile(settings: "RunConfig") -> None:
     table.add_column("part")
     table.add_column("ms", justify="right")
     table.add_column("share", justify="right")
-    for part, share in found.shares.items():
-        table.add_row(part, f"{share * found.update_ms:.1f}", f"{100 * share:.0f} %")
+    whole = sum(found.parts.values())
+    for part, ms in found.parts.items():
+        table.add_row(part, f"{ms:.1f}", f"{100 * ms / whole:.0f} %")
     Console().print(table)
-    typer.echo(f"{found.n_operations:.0f} operations per update; traced, each small one costs more: their share is an upper bound")
+    if found.backend != "cpu":
+        typer.echo(f"the operations of backend {found.backend} run inside torch and are not told apart")
 
 
 COLUMNS = (("energy", "energy\nmeV"), ("energy_per_atom", "energy\nmeV/atom"), ("forces", "forces\nmeV/Å"), ("stress", "stress\nmeV/Å³"))
