@@ -89,6 +89,22 @@ def test_only_what_is_wanted_is_computed():
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+def test_a_pass_to_the_weights_makes_no_gradients_of_positions(monkeypatch):
+    """As in training: autograd.grad to y alone, then backward to w alone, although y comes from the positions."""
+    needed = []
+    for name in ("_backward", "_double_backward"):
+        kernel = getattr(convolution, name)
+        monkeypatch.setattr(
+            convolution, name, lambda *args, kernel=kernel, name=name: needed.append((name, list(args[-1]))) or kernel(*args)
+        )
+    plan, edges, (h, y, w, *_) = make_case("l=1")
+    out = convolution.edge_convolution(h.detach(), y * 1.0, w, edges, plan)
+    (pull,) = torch.autograd.grad(out.sum(), y, create_graph=True)
+    (out.square().sum() + pull.square().sum()).backward(inputs=[w])
+    assert needed[0] == ("_backward", [False, True, False])
+    assert sorted(needed[1:]) == [("_backward", [False, False, True]), ("_double_backward", [False, False, False, True])]
+
+
 def test_padding_is_left_out_and_has_zero_gradient():
     plan, edges, inputs = make_case("l=1")
     n_edges = len(edges.sender)

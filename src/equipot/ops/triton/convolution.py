@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from equipot.ops.native import plan_key
+from equipot.ops.passes import wanted
 from equipot.ops.plan import ConvolutionPlan, Edges
 from equipot.ops.triton import launch as launching
 from equipot.ops.triton.convolution_parts import KernelPlan, Tuning, n_slots, parse
@@ -213,7 +214,7 @@ _N_INDICES = 6  # five index tensors, key
 
 
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
-    need = list(ctx.needs_input_grad[:3])
+    need = wanted(ctx, 3)
     if g is None or not any(need):
         return (None,) * (3 + _N_INDICES)
     run = _Backward.apply if launching.plain(g, *ctx.saved_tensors[:3]) else gpu_edge_convolution_backward
@@ -223,7 +224,7 @@ def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
 
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     cotangents = launching.only(cotangents, ctx.need)
-    need = list(ctx.needs_input_grad[:4])
+    need = wanted(ctx, 4)
     if all(x is None for x in cotangents) or not any(need):
         return (None,) * (4 + _N_INDICES + 1)
     run = _DoubleBackward.apply if launching.plain(*cotangents, *ctx.saved_tensors[:4]) else gpu_edge_convolution_double_backward

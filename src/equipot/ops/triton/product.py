@@ -15,6 +15,7 @@ from torch.autograd import Function
 
 from equipot.math import Irreps
 from equipot.ops import reference
+from equipot.ops.passes import wanted
 from equipot.ops.plan import ProductPlan, plan_product
 from equipot.ops.triton import launch as launching
 from equipot.ops.triton.launch import Launch
@@ -166,7 +167,7 @@ def _check(plan: ProductPlan, species: Tensor, **named: Tensor | None) -> list[T
 
 
 def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
-    need = list(ctx.needs_input_grad[:2])
+    need = wanted(ctx, 2)
     if g is None or not any(need):
         return (None,) * 4
     run = _Backward.apply if launching.plain(g, *ctx.saved_tensors[:2]) else gpu_symmetric_product_backward
@@ -175,7 +176,7 @@ def _forward_rule(ctx: Any, g: Tensor | None) -> tuple:
 
 def _backward_rule(ctx: Any, *cotangents: Tensor | None) -> tuple:
     cotangents = launching.only(cotangents, ctx.need)
-    need = list(ctx.needs_input_grad[:3])
+    need = wanted(ctx, 3)
     if all(x is None for x in cotangents) or not any(need):
         return (None,) * 6
     run = _DoubleBackward.apply if launching.plain(*cotangents, *ctx.saved_tensors[:3]) else gpu_symmetric_product_double_backward
