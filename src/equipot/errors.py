@@ -1,4 +1,7 @@
-"""The one exception for what a user can get wrong."""
+"""The one exception for what a user can get wrong, and what running out of memory looks like."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -36,3 +39,14 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 _SIGNS = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed", "std::bad_alloc")
+
+
+@contextmanager
+def explained_memory(words: Callable[[], str]) -> Iterator[None]:
+    """Memory that runs out in the block raises OutOfMemoryError with `words()`; everything else passes."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(words()) from None
