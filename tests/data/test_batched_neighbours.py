@@ -43,6 +43,7 @@ def structures() -> dict[str, Atoms]:
         "slab": slab,
         "wire": wire,
         "molecule": molecule("CH3CH2OH"),
+        "two bins": Atoms("O7", positions=[[0.1 * i * i, 2.0 * i, 0] for i in range(7)]),
         "one atom": Atoms("O", positions=[[3.0, -2.0, 1.0]]),
         "one periodic atom": Atoms("O", cell=[20, 21, 22], pbc=True),
         "no neighbours": Atoms("OO", positions=[[0, 0, 0], [0, 0, 30.0]]),
@@ -124,6 +125,22 @@ def test_a_walk() -> None:
         assert torch.equal(ends[found.pair_edges[:, 0]], ends[found.pair_edges[:, 1]].flip(1))
         assert bool((found.pair_edges[found.pair] == torch.arange(found.n_edges)[:, None]).any(1).all())
     assert neighbours.n_updates == 30 and 1 < neighbours.n_builds <= 12
+
+
+def test_wrapped_atoms_are_where_they_were() -> None:
+    """Atoms moved by lattice vectors, also along one periodic direction only, need no new search; one moved along no lattice vector does."""
+    many = [structures()[name] for name in ("triclinic", "slab", "wire")]
+    neighbours = BatchedSkinList(CUTOFF, 1.0)
+    first = neighbours.update(*systems_of(many))
+    for atoms in many:
+        atoms.positions[1] += [2, -1, 3] * atoms.pbc @ atoms.cell.array
+    again = neighbours.update(*systems_of(many))
+    assert neighbours.n_builds == 1
+    assert torch.equal(again.shift, first.shift)
+    torch.testing.assert_close(again.positions, first.positions, atol=1e-12, rtol=0.0)
+    many[1].positions[1, 2] += 9.0
+    assert torch.equal(edges_by_vector(neighbours.update(*systems_of(many))), edges_by_vector(expected(many)))
+    assert neighbours.n_builds == 2
 
 
 def test_half_a_skin_and_no_further() -> None:
