@@ -106,15 +106,15 @@ def edges_by_vector(graph: Graph) -> torch.Tensor:
 def test_a_walk() -> None:
     """The list is kept for a while, is exact at every step, and positions wrapped into their cells on the way do not end it."""
     rng = np.random.default_rng(0)
-    names = ["triclinic", "slab", "molecule", "several images", "one atom", "large"]
+    names = ["triclinic", "slab", "molecule", "several images", "one atom"]
     many = [structures()[name] for name in names]
     neighbours = BatchedSkinList(CUTOFF, 1.0)
-    for step in range(30):
+    for step in range(20):
         for atoms in many:
             atoms.positions += 0.03 * rng.normal(size=(len(atoms), 3)) + [0.2, 0.1, -0.15]  # as one they may drift as far as they like
             if step % 3 == 2:
                 atoms.wrap()
-            if step == 20:
+            if step == 12:
                 atoms.set_cell(atoms.cell.array * 1.01, scale_atoms=True)
         found = neighbours.update(*systems_of(many))
         assert torch.equal(edges_by_vector(found), edges_by_vector(expected(many)))
@@ -124,7 +124,7 @@ def test_a_walk() -> None:
         ends = torch.stack([found.sender, found.receiver], 1)
         assert torch.equal(ends[found.pair_edges[:, 0]], ends[found.pair_edges[:, 1]].flip(1))
         assert bool((found.pair_edges[found.pair] == torch.arange(found.n_edges)[:, None]).any(1).all())
-    assert neighbours.n_updates == 30 and 1 < neighbours.n_builds <= 12
+    assert neighbours.n_updates == 20 and 1 < neighbours.n_builds <= 7
 
 
 def test_wrapped_atoms_are_where_they_were() -> None:

@@ -35,8 +35,10 @@ class Prober:
     def __enter__(self) -> "Prober":
         command = [sys.executable, "-m", "equipot.train.batch_probe"]
         # a session of its own: Ctrl-C reaches us alone, and we end the server and its child
+        # torch asks the driver by NVML, so that nothing of CUDA is there before the fork
+        environment = os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._server = subprocess.Popen(command, start_new_session=True, **pipes)
+        self._server = subprocess.Popen(command, start_new_session=True, env=environment, **pipes)
         return self
 
     def __exit__(self, *_: object) -> None:
