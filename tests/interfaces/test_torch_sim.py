@@ -14,6 +14,7 @@ from ase.build import bulk, molecule
 from ase.spacegroup import crystal as spacegroup
 from random_models import random_potential
 
+from equipot.data.batched_neighbours import BatchedSkinList
 from equipot.errors import MissingPackageError, UserError
 from equipot.interfaces.ase_calculator import Calculator
 from equipot.model import save_model
@@ -107,6 +108,44 @@ def test_a_batch_is_its_systems_in_one_pass(many_file: Path, monkeypatch: pytest
         torch.testing.assert_close(together[name], join([s[name] for s in single]), atol=1e-10, rtol=0.0)
 
 
+def test_lists_of_all_systems_at_once(many_file: Path) -> None:
+    """What runs on a GPU, on a CPU: molecules and crystals are as with a list of their own, in any order, and exchanged while atoms move."""
+    single, batched = TorchSimModel(many_file, neighbours="single"), TorchSimModel(many_file, neighbours="batched")
+    crystals = [atoms for name, atoms in structures().items() if name != "benzene"]
+    molecules = [molecule("C6H6"), molecule("CH4"), Atoms("Ar")]
+    rng = np.random.default_rng(3)
+    for systems in (crystals, crystals, crystals[::-1], crystals[:3], molecules, molecules):
+        for atoms in systems:
+            atoms.positions += 0.05 * rng.normal(size=(len(atoms), 3))
+        state = ts.io.atoms_to_state(systems, CPU, torch.float64)
+        _assert_close(batched(state), single(state))
+    assert batched._batched.n_builds == 4 and batched._batched.n_updates == 6
+    state.system_idx = state.system_idx.flip(0)
+    state.positions, state.atomic_numbers = state.positions.flip(0), state.atomic_numbers.flip(0)
+    _assert_close(batched(state), single(state))
+    with pytest.raises(UserError, match="system 1: He is not among"):
+        batched(ts.io.atoms_to_state([molecule("CH4"), Atoms("He")], CPU, torch.float64))
+    with pytest.raises(UserError, match="auto, batched or single"):
+        TorchSimModel(many_file, neighbours="gpu")
+
+
+def test_a_device_whose_lists_are_wrong_is_not_used(
+    many_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first list of a GPU is compared with the CPU's; where they differ it is said once, and the CPU's are used."""
+    state = ts.io.atoms_to_state([structures()["Si"], structures()["Cu"]], CPU, torch.float64)
+    expected = TorchSimModel(many_file)(state)
+    sound, wrong = (TorchSimModel(many_file, neighbours="batched") for _ in range(2))
+    sound._unproven = wrong._unproven = True
+    _assert_close(sound(state), expected)
+    assert sound._batched is not None and not caplog.messages
+    whole = BatchedSkinList.update
+    monkeypatch.setattr(BatchedSkinList, "update", lambda *given: (graph := whole(*given))._replace(shift=graph.shift + 1.0))
+    for _ in range(2):
+        _assert_close(wrong(state), expected)
+    assert wrong._batched is None and len(caplog.messages) == 1 and "neighbour lists made on cpu are not those" in caplog.messages[0]
+
+
 def test_systems_in_any_order_and_exchanged_ones(many_file: Path) -> None:
     """A system that takes another's place has a list of its own, also if it has as many atoms; atoms that move keep theirs exact."""
     si, ga = structures()["Si"], structures()["Ga"]
@@ -130,9 +169,10 @@ def test_a_state_as_a_dictionary(many_file: Path) -> None:
     _assert_close(TorchSimModel(many_file)({name: getattr(state, name) for name in names}), TorchSimModel(many_file)(state))
 
 
-def test_simulations_conserve_energy(many_file: Path) -> None:
+@pytest.mark.parametrize("neighbours", ["single", "batched"])
+def test_simulations_conserve_energy(many_file: Path, neighbours: str) -> None:
     """Two systems at once under torch-sim's velocity Verlet, which wraps positions; forces that were not the energy's would make it drift."""
-    model = TorchSimModel(many_file)
+    model = TorchSimModel(many_file, neighbours=neighbours)
     state = ts.io.atoms_to_state([structures()["Si"], structures()["Cu"]], CPU, torch.float64)
     start, step = ts.nve(model=model, dt=torch.tensor(0.05, dtype=torch.float64), kT=torch.tensor(0.3, dtype=torch.float64))
     now = start(state, seed=1)

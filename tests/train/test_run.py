@@ -183,8 +183,8 @@ def test_another_run_is_not_resumed(make_config):
     train(config)
     with pytest.raises(UserError, match="holds a run already"):
         train(config)
-    with pytest.raises(UserError, match="another batch_size"):
-        train(make_config(train={"max_epochs": 2, "batch_size": 3}), resume=True)
+    with pytest.raises(UserError, match="another dtype"):
+        train(make_config(train={"max_epochs": 2, "dtype": "float32"}), resume=True)
     with pytest.raises(UserError, match="another spec"):
         train(make_config(model={"n_channels": 5}), resume=True)
     with pytest.raises(UserError, match="another data"):

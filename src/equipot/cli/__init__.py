@@ -9,7 +9,7 @@ import sys
 import typer
 
 from equipot import __version__
-from equipot.errors import UserError
+from equipot.errors import UserError, ran_out_of_memory
 
 _COMMANDS = (
     "demo",
@@ -86,6 +86,7 @@ def in_words(error: Exception) -> str | None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = ": make room for it; what was written whole is kept, and a run goes on with --resume where it has begun" if full else ""
         return f"{file}{error.strerror or error}{remedy}"
-    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in ("out of memory", "can't allocate memory")):
-        return "out of memory: take smaller batches (train.batch_size, evaluate --batch-size), a smaller model or cutoff, or fewer atoms"
+    if ran_out_of_memory(error):
+        batches = "train.batch_size, which train --find-batch-size measures; evaluate --batch-size"
+        return f"out of memory: take smaller batches ({batches}), a smaller model or cutoff, or fewer atoms"
     return None

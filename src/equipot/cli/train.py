@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equipot.cli.batch_size import show_batch_sizes
+from equipot.errors import UserError
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,6 +34,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the folder stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already in the folder.")] = False,
     profile: Annotated[bool, typer.Option("--profile", help="Only show where the time of an update goes; nothing is written.")] = False,
+    find_batch_size: Annotated[
+        bool, typer.Option("--find-batch-size", help="Only measure the largest batches that fit in memory; nothing is written.")
+    ] = False,
+    memory: Annotated[float | None, typer.Option(help="GiB for --find-batch-size.", show_default="what is free")] = None,
 ) -> None:
     """Train a potential. The run's folder holds the model, the metrics and the state."""
     from equipot.train.config_file import read_config
@@ -42,6 +49,12 @@ def train(
     else:
         settings = read_config(config, words)
 
+    if memory is not None and not find_batch_size:
+        raise UserError("--memory states the limit of --find-batch-size: give both or neither")
+    if profile and find_batch_size:
+        raise UserError("--profile and --find-batch-size are two questions: give one of them")
+    if find_batch_size:
+        return show_batch_sizes(settings, memory)
     if profile:
         return _show_profile(settings)
 

@@ -1,5 +1,6 @@
 """The graph every model sees: atoms, directed edges inside the cutoff, and the structures they belong to."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -113,6 +114,16 @@ def concatenate(graphs: list[Graph]) -> Graph:
         pair=join("pair", n_pairs),
         pair_edges=join("pair_edges", n_edges),
     )
+
+
+def batch_in_words(graph: Graph, sources: Sequence[str]) -> str:
+    """The size of a batch, and which of its structures has most edges, for a message; `sources` says where each comes from."""
+    edges = torch.bincount(graph.structure.cpu()[graph.receiver.cpu()], minlength=graph.n_structures)
+    most = int(edges.argmax())
+    size = f"{graph.n_atoms} atoms and {graph.n_edges} edges"
+    if graph.n_structures == 1:
+        return f"{sources[0]} with {size}"
+    return f"a batch of {graph.n_structures} structures with {size}, most of them ({edges[most]}) in {sources[most]}"
 
 
 def to_device(graph: Graph, device: torch.device | str) -> Graph:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from equipot.engine.library import require_library
-from equipot.errors import UserError
+from equipot.errors import OutOfMemoryError, UserError
 
 _BYTES = {"float32": 4, "float64": 8}
 
@@ -211,7 +211,8 @@ class NativeModel:
 
     def _check(self, status: int) -> None:
         if status:
-            raise UserError(f"native engine: {self._lib.eq_error(self._handle).decode()}")
+            said = self._lib.eq_error(self._handle).decode()
+            raise (OutOfMemoryError if said == "out of memory" else UserError)(f"native engine: {said}")
 
 
 def _read(path: Path) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.md.md import MolecularDynamics
 
-from equipot.errors import UserError
+from equipot.errors import OutOfMemoryError, UserError
 from equipot.interfaces.ase_calculator import Calculator, has_full_cell
 from equipot.interfaces.integrators import build_integrator, conserved_energy, integrator_state, restore_integrator
 from equipot.interfaces.md_log import MDLog, Sample
@@ -159,10 +159,17 @@ def _integrate(run: _Run) -> MDSummary:
             _step_on(run, stop)
         except BlownUpError:
             raise
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{run.files.trajectory}: step {run.dynamics.nsteps + 1}: {error}{_kept(run)}") from None
         except UserError as error:
             raise BlownUpError(run.dynamics.nsteps + 1, str(error)) from error
     step = run.dynamics.nsteps
     return MDSummary(run.files, run.settings, step, step >= run.settings.steps, run.recorder.last)
+
+
+def _kept(run: _Run) -> str:
+    """How the run can go on, if it can."""
+    return f"; {run.files.restart} is kept, and --resume goes on from it" if run.files.restart.is_file() else ""
 
 
 def _step_on(run: _Run, stop: StopRequest) -> None:

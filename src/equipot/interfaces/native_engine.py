@@ -11,7 +11,7 @@ from equipot.data.pair_search import EdgeList, check_skin
 from equipot.engine.cache import cached, keep
 from equipot.engine.file import SUFFIX
 from equipot.engine.native import NativeModel, Neighbours, Topology
-from equipot.errors import UserError
+from equipot.errors import OutOfMemoryError, UserError
 from equipot.interfaces.engines import Evaluation
 
 if TYPE_CHECKING:
@@ -80,7 +80,12 @@ class NativeEngine:
         edges = self._neighbours.update(positions, cell, pbc)
         if edges is not self._edges:
             self._topology, self._edges = Topology(self._types, Neighbours(*edges)), edges
-        found = self.model.compute_at(positions, cell, self._topology, virial=stress, spread=bool(self.uncertainties))
+        try:
+            found = self.model.compute_at(positions, cell, self._topology, virial=stress, spread=bool(self.uncertainties))
+        except OutOfMemoryError:
+            raise OutOfMemoryError(
+                f"out of memory at a structure of {len(numbers)} atoms with {len(edges[1])} edges: take fewer atoms"
+            ) from None
         volume = abs(np.linalg.det(cell)) if stress else 1.0
         return Evaluation(
             energy=found.energy,

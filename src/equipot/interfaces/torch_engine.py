@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from equipot.data.frame import species_index
-from equipot.data.graph import to_device
+from equipot.data.graph import Graph, to_device
 from equipot.data.neighbours import SkinList
 from equipot.data.pair_search import check_skin
-from equipot.errors import UserError
+from equipot.errors import UserError, explained_memory
 from equipot.interfaces.engines import Evaluation
 from equipot.model import Ensemble, Potential, load_model, predict, predict_members
 
@@ -55,13 +55,14 @@ class TorchEngine:
         graph = self._neighbours.update(positions, cell, pbc)
         if self.device != "cpu":
             graph = to_device(graph, self.device)
-        if isinstance(self.potential, Ensemble):
-            spread = predict_members(self.potential, graph, stress)
-            found, doubts = spread.mean, (float(spread.energy_std[0]), spread.forces_std.cpu().numpy())
-        else:
-            found, doubts = predict(self.potential, graph, forces=True, stress=stress), (None, None)
-            if self.potential.last_layer is not None:
-                doubts = float(self.potential.last_layer.energy_std(self.potential, graph)[0]), None
+        with explained_memory(lambda: _too_large(graph, self.device)):
+            if isinstance(self.potential, Ensemble):
+                spread = predict_members(self.potential, graph, stress)
+                found, doubts = spread.mean, (float(spread.energy_std[0]), spread.forces_std.cpu().numpy())
+            else:
+                found, doubts = predict(self.potential, graph, forces=True, stress=stress), (None, None)
+                if self.potential.last_layer is not None:
+                    doubts = float(self.potential.last_layer.energy_std(self.potential, graph)[0]), None
         return Evaluation(
             energy=float(found.energy[0]),
             energies=found.site_energy.cpu().numpy(),
@@ -73,6 +74,12 @@ class TorchEngine:
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_numbers": None, "_neighbours": None}
+
+
+def _too_large(graph: Graph, device: str) -> str:
+    size = f"a structure of {graph.n_atoms} atoms with {graph.n_edges} edges"
+    elsewhere = "the engine native" if device == "cpu" else "the engine native on a CPU"
+    return f"out of memory on {device} at {size}: use {elsewhere}, which needs much less, or fewer atoms"
 
 
 def doubts_of(potential: Potential | Ensemble) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A model in torch-sim: many systems in one pass. Its package is torch-sim-atomistic, extra `torch-sim`."""
 
+import logging
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -7,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equipot.data.batched_neighbours import BatchedSkinList, agrees
+from equipot.data.batched_search import Systems
 from equipot.data.frame import species_index
 from equipot.data.graph import Graph, concatenate, to_device
 from equipot.data.neighbours import SkinList
@@ -20,13 +23,16 @@ try:
 except ImportError as error:
     raise MissingPackageError("torch-sim", "torch-sim") from error
 
+log = logging.getLogger("equipot.torch_sim")
+
 
 class TorchSimModel(ModelInterface):
     """A model as torch-sim's `ModelInterface`: B systems of N atoms in all are one graph, and one pass computes them.
 
     Args: path of a model file, or a `Potential`; dtype of the weights, "float32", "float64" or None for the one of the file; device as torch
-    names it; skin in Å of the neighbour lists, one for each system, which are searched anew (on the CPU) only when its atoms have moved about
-    half of it; compute_forces, compute_stress.
+    names it; skin in Å of the neighbour lists, which are searched anew only when atoms have moved about half of it; compute_forces,
+    compute_stress; neighbours: "batched", one list of all systems where the atoms are, searched anew for all when one needs it; "single", a list
+    for each system on the CPU; "auto", the former on a GPU and the latter on a CPU.
     Positions and cells are float64 whatever the weights are, so `dtype`, which torch-sim makes states of, is float64.
     Raises UserError for a file that is no model, and when called, naming the system, for elements that the model does not know.
     """
@@ -39,14 +45,24 @@ class TorchSimModel(ModelInterface):
         skin: float = 1.0,
         compute_forces: bool = True,
         compute_stress: bool = True,
+        neighbours: str = "auto",
     ) -> None:
         super().__init__()
+        if neighbours not in ("auto", "batched", "single"):
+            raise UserError(f"neighbours is {neighbours!r}: must be auto, batched or single")
         self.potential = TorchEngine.open(model, dtype, device, skin).potential
         self.elements, self.skin = list(self.potential.spec.elements), skin
         self._device, self._dtype = self.potential.e0.device, torch.float64
         self._compute_forces, self._compute_stress = compute_forces, compute_stress
         self._memory_scales_with = "n_atoms_x_density"
         self._lists: list[tuple[np.ndarray, SkinList]] = []
+        spec = self.potential.spec
+        self._batched: BatchedSkinList | None = None
+        if neighbours == "batched" or (neighbours == "auto" and self._device.type != "cpu"):
+            pair_cutoff = None if spec.pair_cutoff is None else torch.tensor(spec.pair_cutoff, dtype=torch.float64, device=self._device)
+            self._batched = BatchedSkinList(spec.cutoff, skin, pair_cutoff)
+        self._unproven = self._device.type != "cpu"  # the first list made there is compared with the CPU's
+        self._atoms: tuple[Tensor, Tensor, Tensor] | None = None  # numbers, systems, species of the last step
 
     @property
     def compute_forces(self) -> bool:
@@ -75,8 +91,9 @@ class TorchSimModel(ModelInterface):
             state = SimState(**({"masses": torch.ones_like(state["positions"][:, 0])} | state))
         pbc = np.broadcast_to(torch.as_tensor(state.pbc).cpu().numpy(), (3,))
         order = torch.argsort(state.system_idx, stable=True)  # systems are whole, but need not stand in order
-        graph = to_device(self._graph(state, order, pbc), self._device)
+        graph = to_device(self._graph(state, order, pbc), self._device) if self._batched is None else self._graph_there(state, order, pbc)
         stress = self._compute_stress and bool(pbc.all())
+        # Memory that runs out is torch's own error here: torch-sim's autobatcher knows it by its words.
         found = predict(self.potential, graph, forces=self._compute_forces, stress=stress)
         results = _Results(energy=found.energy.to(state.positions))
         if found.forces is not None:
@@ -91,6 +108,34 @@ class TorchSimModel(ModelInterface):
         starts = np.cumsum(np.bincount(_on_cpu(state.system_idx), minlength=len(cells)))[:-1]
         systems = zip(np.split(numbers, starts), np.split(positions, starts), cells, strict=True)
         return concatenate([self._list(i, z).update(r, cell, pbc) for i, (z, r, cell) in enumerate(systems)])
+
+    def _graph_there(self, state: SimState, order: Tensor, pbc: np.ndarray) -> Graph:
+        """The graph on the model's device, with nothing copied to the host but what a new list, new atoms and the first comparison need."""
+        where = {"device": self._device}
+        cell = state.row_vector_cell.detach().to(torch.float64).to(**where)
+        periodic = torch.tensor(pbc.tolist(), **where).expand(cell.shape[0], 3)
+        structure = state.system_idx[order].to(**where)
+        systems = Systems(state.positions[order].detach().to(torch.float64).to(**where), cell, periodic, structure)
+        graph = self._batched.update(systems, self._species(state.atomic_numbers[order].to(**where), structure))
+        unproven, self._unproven = self._unproven, False
+        if unproven and not agrees(graph, self._batched):
+            log.warning(
+                "neighbour lists made on %s are not those made on the CPU, which are used from here on; please report it", self._device
+            )
+            self._batched = None
+            return to_device(self._graph(state, order, pbc), self._device)
+        return graph
+
+    def _species(self, numbers: Tensor, structure: Tensor) -> Tensor:
+        """Indices of the elements (N,), looked up when the atoms are others than in the last step."""
+        known = self._atoms
+        if known is None or not (torch.equal(known[0], numbers) and torch.equal(known[1], structure)):
+            host, systems = _on_cpu(numbers), _on_cpu(structure)
+            starts = np.flatnonzero(np.diff(systems)) + 1
+            parts = zip(np.split(host, starts), np.split(systems, starts), strict=True)
+            species = [species_index(z, self.elements, f"system {i[0]}") for z, i in parts if len(z)]
+            self._atoms = known = numbers, structure, torch.from_numpy(np.concatenate(species)).to(self._device)
+        return known[2]
 
     def _list(self, i: int, numbers: np.ndarray) -> SkinList:
         """The list kept for the i-th system, if it is of these atoms; torch-sim exchanges systems as they are done."""

@@ -16,6 +16,7 @@ from equipot.study.progress import StudyProgress
 from equipot.study.spec import ExecutorSpec
 from equipot.study.state import DONE, FAILED, INTERRUPTED, read_status, write_status
 from equipot.study.worker import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNTOUCHED
+from equipot.train.memory import available_memory
 
 log = logging.getLogger("equipot.study")
 OUTPUT = "worker.log"
@@ -69,16 +70,6 @@ def cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
-
-
-def available_memory() -> float:
-    """GiB that can still be had; infinite where the system does not say."""
-    try:
-        with open("/proc/meminfo") as file:
-            line = next(line for line in file if line.startswith("MemAvailable"))
-        return int(line.split()[1]) / 2**20
-    except (OSError, StopIteration, ValueError):
-        return float("inf")
 
 
 def visible_gpus() -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from equipot.model.file import write_whole
 from equipot.train.module import TrainingModule
 from equipot.train.setup import Prepared
 
+log = logging.getLogger("equipot.train")
 SCHEMA = 1
 
 
 def fingerprint(prepared: Prepared, module: TrainingModule) -> dict[str, Any]:
-    """What must be the same for a run to be continued: the model, the frames and the order of the batches."""
+    """What must be the same for a run to be continued: the model, the frames and their order; also the batch size, which alone may change."""
     train = module.config.train
     return {
         "data": {name: prepared.hashes[name] for name in _training_files(module)},
@@ -50,8 +52,17 @@ def save_checkpoint(path: Path, module: TrainingModule, mark: dict[str, Any]) ->
     write_whole(path, buffer.getvalue())
 
 
+def _same_place(position: int, before: int, now: int, n: int) -> int:
+    """The number of batches after which as many of n frames, or fewer than a batch less, have been seen as after `position` of the former size."""
+    seen = position * before
+    return -(-n // now) if seen >= n else seen // now
+
+
 def load_checkpoint(path: Path, module: TrainingModule, mark: dict[str, Any]) -> None:
-    """Restore the state. Raises UserError if it is missing, damaged or of another run."""
+    """Restore the state. Raises UserError if it is missing, damaged or of another run.
+
+    With another batch size the order of the frames stays, and the epoch goes on where it was; at most one batch of frames comes a second time.
+    """
     if not path.is_file():
         raise UserError(f"{path}: nothing to resume: leave --resume out to start this run")
     try:
@@ -62,7 +73,11 @@ def load_checkpoint(path: Path, module: TrainingModule, mark: dict[str, Any]) ->
     if schema != SCHEMA:
         raise UserError(f"{path}: its schema is {schema}, this version reads {SCHEMA}: resume it with equipot {state['equipot']}")
     for key, value in mark.items():
-        if state["fingerprint"].get(key, value) != value:  # an older one says less
+        before = state["fingerprint"].get(key, value)  # an older one says less
+        if before != value and key == "batch_size":
+            log.info("train.batch_size was %d and is %d from here on", before, value)
+            state["position"] = _same_place(state["position"], before, value, mark["split"])
+        elif before != value:
             raise UserError(
                 f"{path}: the interrupted run had another {key}: resume with the configuration in its folder, or choose another out"
             )

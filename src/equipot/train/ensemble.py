@@ -41,7 +41,7 @@ def train_ensemble(config: RunConfig, resume: bool = False, overwrite: bool = Fa
         write_whole(folder / "split.json", json.dumps(prepared.split_record(), indent=0).encode())
         rows = [_member(member, prepared, device, resume, callbacks) for member in members]
         join(folder, config, prepared, [Path(member.out) for member in members])
-        evaluations = evaluate_tests(folder, prepared, device)
+        evaluations = evaluate_tests(folder, prepared, device, config.train.valid_batch_size)
     return Result(folder, rows[-1], evaluations)
 
 

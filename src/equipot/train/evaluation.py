@@ -10,8 +10,8 @@ from ase.data import chemical_symbols
 
 from equipot.data.dataset import DataSet, frame_graph
 from equipot.data.frame import Frame
-from equipot.data.graph import Graph, concatenate, to_device
-from equipot.errors import UserError
+from equipot.data.graph import Graph, batch_in_words, concatenate, to_device
+from equipot.errors import UserError, explained_memory
 from equipot.model import Ensemble, Potential, Prediction, predict, predict_members
 
 
@@ -47,7 +47,7 @@ def evaluate_frames(
     """Predict every frame and compare with the labels it has.
 
     `progress` shows a bar; `step(n)` is called after every n frames. Raises UserError where there are no frames or a frame holds an element that
-    the potential does not know.
+    the potential does not know, and OutOfMemoryError naming the batch.
     """
     _not_empty(frames)
     elements = list(potential.spec.elements)
@@ -79,11 +79,17 @@ def _evaluate(
     batches = list(_batches(frames, batch_size))
     for batch in _shown(batches) if progress else batches:
         graph = to_device(concatenate([graph_of(i) for i in batch]), potential.e0.device)
-        predictions += _predict_batch(potential, graph, [frames[i].n_atoms for i in batch], _has_volume(frames[batch[0]]))
+        with explained_memory(lambda graph=graph, batch=batch: _too_large(graph, [frames[i].source for i in batch])):
+            predictions += _predict_batch(potential, graph, [frames[i].n_atoms for i in batch], _has_volume(frames[batch[0]]))
         if step is not None:
             step(len(batch))
     potential.train(training)
     return compare(frames, predictions)
+
+
+def _too_large(graph: Graph, sources: list[str]) -> str:
+    smaller = "take smaller batches (evaluate --batch-size, in a training train.valid_batch_size)"
+    return f"out of memory at {batch_in_words(graph, sources)}: {smaller if len(sources) > 1 else 'leave this structure out, or compute on another machine'}"
 
 
 def _shown(batches: list[range]):

@@ -54,6 +54,8 @@ class TrainingModule(pl.LightningModule):
         self.best, self.waited = math.inf, 0
         self.row: dict[str, float] = {}
         self._validating: Any = None
+        self.batch: Batch | None = None  # that of the update or validation step at hand
+        self.changing = False  # weights, their average and the optimiser's state do not belong together while it is so
         self._valid: dict[str, float] = {}
         self._reset_sums()
 
@@ -74,7 +76,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One update of the weights. Raises NotFinite before it where the loss or the gradient is not finite."""
-        graph, labels, places = batch
+        graph, labels, places = self.batch = batch
         fraction = self.fraction
         weights = self.loss.weights(fraction, self.epoch)
         errors = self._errors(graph, labels, create_graph=True)
@@ -87,9 +89,11 @@ class TrainingModule(pl.LightningModule):
             if not math.isfinite(norm := self.clip(self.weights)):
                 raise NotFinite("gradient", norm, places.tolist())
             self.optimizer.param_groups[0]["lr"] = self.rate_now
+            self.changing = True
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
         self.average.update()
+        self.changing = False
         self._train_sums.add(errors)
         self._train_loss += value
         self._train_batches += 1
@@ -105,22 +109,33 @@ class TrainingModule(pl.LightningModule):
         return residuals(predict(self.potential, graph, forces=forces, stress=stress, create_graph=create_graph), labels, graph)
 
     def on_validation_epoch_start(self) -> None:
+        self.average.to(self.device)
         self._validating = self.average.applied(self.optimizer)
         self._validating.__enter__()
         self._valid_sums, self._valid_loss, self._valid_structures = ErrorSums(), 0.0, 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Errors of the averaged weights on one batch."""
-        graph, labels, _ = batch
+        graph, labels, _ = self.batch = batch
         with torch.enable_grad():  # forces are a gradient; Lightning switches gradients off here
             errors = self._errors(graph, labels, create_graph=False)
         self._valid_sums.add(errors)
         self._valid_loss += self.loss(errors, self.loss.final_weights()).item() * graph.n_structures
         self._valid_structures += graph.n_structures
 
+    @property
+    def validating(self) -> bool:
+        """Whether the averaged weights stand in for those in training."""
+        return self._validating is not None
+
+    def leave_validation(self) -> None:
+        """Put the weights in training back, wherever in a validation this is."""
+        if self._validating is not None:
+            self._validating.__exit__(None, None, None)
+            self._validating = None
+
     def on_validation_epoch_end(self) -> None:
-        self._validating.__exit__(None, None, None)
-        self._validating = None
+        self.leave_validation()
         measures = self._valid_sums.measures()
         self._valid = {"loss": self._valid_loss / self._valid_structures, **measures}
         self.rate.validated(self._valid[self.config.train.measure])
@@ -193,6 +208,7 @@ class TrainingModule(pl.LightningModule):
         self.rate.load_state_dict(state["rate"])
         for name in ("updates", "epoch", "position", "best", "waited"):
             setattr(self, name, state[name])
+        self.progress.ahead = self.epoch * self.progress.updates_per_epoch + self.position - self.updates
         self.clip.mean = state["gradient_norm"]
         self.clock.before = state["elapsed"]
         self._train_sums.sums = dict(state["train_sums"])

@@ -12,7 +12,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from equipot.errors import UserError
+from equipot.errors import OutOfMemoryError, UserError, ran_out_of_memory
 from equipot.model import Potential, load_model
 from equipot.model.file import check_device, write_whole
 from equipot.train.callbacks import (
@@ -35,6 +35,7 @@ from equipot.train.evaluation import Evaluation, evaluate_frames
 from equipot.train.linear_fit.run import fit as fit_least_squares
 from equipot.train.metrics import MetricsFile
 from equipot.train.module import NotFinite, TrainingModule
+from equipot.train.out_of_memory import KeepState, in_words
 from equipot.train.progress import EPOCHS, ShowProgress, clock
 from equipot.train.setup import Prepared, make_potential, prepare
 from equipot.train.steady import steady_memory
@@ -88,7 +89,7 @@ def train_prepared(
         _fit(config, prepared, module, data, folder, mark, device, callbacks or [])
         if config.train.uncertainty:
             add_uncertainty(folder / BEST, prepared)
-        evaluations = evaluate_tests(folder, prepared, device)
+        evaluations = evaluate_tests(folder, prepared, device, config.train.valid_batch_size)
     return Result(folder, module.row, evaluations)
 
 
@@ -158,7 +159,7 @@ def _least_squares(config: RunConfig, prepared: Prepared, folder: Path, resume: 
         row = fit_least_squares(config, prepared, potential, folder)
         if config.train.uncertainty:
             add_uncertainty(folder / BEST, prepared)
-        evaluations = evaluate_tests(folder, prepared, "cpu")
+        evaluations = evaluate_tests(folder, prepared, "cpu", config.train.valid_batch_size)
     return Result(folder, row, evaluations)
 
 
@@ -193,19 +194,26 @@ def _fit(
 ) -> None:
     metrics = MetricsFile(folder / METRICS, module.updates)
     files = RunFiles(folder, prepared.provenance(config), mark, metrics, config.train.checkpoint_seconds)
-    interrupt, shown, events = CatchInterrupt(files), ShowProgress(), TensorBoard(folder)
+    interrupt, shown, events, kept = CatchInterrupt(files), ShowProgress(), TensorBoard(folder), KeepState(files)
     stop = Stop(config.train.validate_every, config.train.patience)
-    trainer = make_trainer(device, [files, stop, events, shown, *extra, interrupt], prepared.validation is not None)
+    trainer = make_trainer(device, [files, stop, events, shown, kept, *extra, interrupt], prepared.validation is not None)
     if module.progress.is_over(module.updates, module.clock.elapsed):
         log.info("this run was over already: raise train.max_time or train.max_epochs to go on")
         return
     try:
         with steady_memory():
+            # memory ran out in the validation of this epoch
+            if module.position >= module.progress.updates_per_epoch and data.validation_batches:
+                trainer.validate(module, datamodule=data, verbose=False)
             trainer.fit(module, datamodule=data)
         log.info("trained for %s, %d updates%s", clock(module.clock.elapsed), module.updates, f" ({stop.reason})" if stop.reason else "")
     except NotFinite as error:
         files.write_best(module)
         _stop_at_bad_batch(folder, prepared, module, error)
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(in_words(folder, prepared, module, kept.validating)) from None
     except Interrupted:
         log.info("interrupted after %d updates; the state is in %s", module.updates, folder / LAST)
         raise
@@ -247,12 +255,12 @@ def make_trainer(device: str, callbacks: list[pl.Callback], validate: bool) -> p
     )
 
 
-def evaluate_tests(folder: Path, prepared: Prepared, device: str) -> dict[str, Evaluation]:
+def evaluate_tests(folder: Path, prepared: Prepared, device: str, batch_size: int) -> dict[str, Evaluation]:
     """Errors of the best model on the test sets, also as evaluation.json."""
     if not prepared.tests or not (folder / BEST).is_file():
         return {}
     potential = load_model(folder / BEST, device=device)
-    found = {name: evaluate_frames(potential, frames) for name, frames in prepared.tests.items()}
+    found = {name: evaluate_frames(potential, frames, batch_size) for name, frames in prepared.tests.items()}
     content = {name: evaluation.to_dict() for name, evaluation in found.items()}
     write_whole(folder / "evaluation.json", json.dumps(content, indent=1).encode())
     return found

@@ -23,26 +23,31 @@ class Clock:
 
 
 class Progress:
-    """The part of the training that is done: the furthest of epochs, updates and time. Only time makes it depend on the machine."""
+    """The part of the training that is done: the furthest of epochs, updates and time. Only time makes it depend on the machine.
+
+    `ahead`: updates that were not made because earlier batches were larger; not 0 only where a run was resumed with another batch size.
+    """
 
     def __init__(self, config: TrainConfig, updates_per_epoch: int):
-        self.config, self.updates_per_epoch = config, updates_per_epoch
+        self.config, self.updates_per_epoch, self.ahead = config, updates_per_epoch, 0
 
     @property
     def last_update(self) -> int:
         """Updates after which the training ends, if time allows."""
-        by_epochs = self.config.max_epochs * self.updates_per_epoch
+        by_epochs = self.config.max_epochs * self.updates_per_epoch - self.ahead
         return by_epochs if self.config.max_updates is None else min(by_epochs, self.config.max_updates)
 
     def fraction(self, updates: int, elapsed: float) -> float:
         """Between 0 and 1."""
-        done = updates / self.last_update
+        done = (updates + self.ahead) / (self.config.max_epochs * self.updates_per_epoch)
+        if self.config.max_updates is not None:
+            done = max(done, updates / self.config.max_updates)
         if self.config.max_seconds is not None:
             done = max(done, elapsed / self.config.max_seconds)
         return min(1.0, done)
 
     def is_over(self, updates: int, elapsed: float) -> bool:
-        return updates >= self.last_update or (self.config.max_seconds is not None and elapsed >= self.config.max_seconds)
+        return self.fraction(updates, elapsed) >= 1.0
 
 
 class LearningRate:
