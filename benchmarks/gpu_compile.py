@@ -2,7 +2,8 @@
 
 Needs the package triton, which brings NVIDIA's assembler along, and no GPU. The operations are called as they are on a GPU, with a launch that
 compiles instead of running; what comes out is the machine code a GPU of that architecture would get, with its use of registers, and of the stack,
-where registers do not suffice (spills). Exit status 1 if a kernel does not compile or spills more than SPILLED bytes a thread.
+where registers do not suffice (spills). Exit status 1 if a kernel does not compile or spills more bytes a thread
+than SPILLED allows.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from equipot.ops.native import plan_key
 from equipot.ops.plan import plan_convolution, plan_product
 from equipot.ops.triton import convolution, product
 
-SPILLED = 64
+SPILLED = {torch.float32: 256, torch.float64: 1024}  # of l 3, whose kernels are held to fewer registers so that more of them run at once
 TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int64: "*i64"}
 CONVOLUTIONS = {  # features, degree of the harmonics
     "l 1, 64 channels": ("64x0e+64x1o", 1),
@@ -126,7 +127,7 @@ def main() -> int:
     cases |= {k: (compile_product, v) for k, v in PRODUCTS.items()}
     print(f"triton {triton.__version__}, torch {torch.__version__}; registers, and bytes of stack, per thread\n")
     print("| case | type | sm | kernels | registers | stack |\n|---|---|---|---|---|---|", flush=True)
-    worst = 0
+    bad = False
     for arch in options.arch:
         for name in QUICK if options.quick else cases:
             for dtype in (torch.float32,) if options.quick else (torch.float32, torch.float64):
@@ -137,10 +138,11 @@ def main() -> int:
                 print(
                     f"| {name} | {str(dtype).removeprefix('torch.')} | {arch} | {len(launch.found)} | {registers} | {stack} |", flush=True
                 )
-                worst = max(worst, *(k.stack for k in launch.found))
-    if worst > SPILLED:
-        print(f"a kernel spills {worst} bytes a thread, more than {SPILLED}", file=sys.stderr)
-    return int(worst > SPILLED)
+                worst = max(k.stack for k in launch.found)
+                if worst > SPILLED[dtype]:
+                    bad = True
+                    print(f"{name}, {dtype}: a kernel spills {worst} bytes a thread, more than {SPILLED[dtype]}", file=sys.stderr)
+    return int(bad)
 
 
 if __name__ == "__main__":

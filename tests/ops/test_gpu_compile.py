@@ -28,11 +28,11 @@ def test_kernels_compile_for_an_h200(tmp_path):
 
 
 def test_a_kernel_that_spills_is_told(tmp_path):
-    """With 32 registers a thread the double backward cannot do without the stack."""
+    """With 24 registers a thread the double backward cannot do without the stack."""
     code = """
 import sys, gpu_compile
 from equipot.ops.triton import convolution
-convolution.double_backward_tuning = lambda plan, dtype, of=convolution.double_backward_tuning: of(plan, dtype)._replace(registers=32)
+convolution.double_backward_tuning = lambda plan, dtype, of=convolution.double_backward_tuning: of(plan, dtype)._replace(registers=24)
 sys.argv[1:] = ["--quick"]
 raise SystemExit(gpu_compile.main())
 """
