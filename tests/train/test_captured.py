@@ -16,7 +16,7 @@ from equipot.data.dataset import collate
 from equipot.train import module as module_file
 from equipot.train.captured import replay
 from equipot.train.captured.buckets import sizes_of
-from equipot.train.captured.resident import Copied
+from equipot.train.captured.resident import Copied, Resident
 from equipot.train.captured.step import Step
 from equipot.train.module import NotFinite, TrainingModule
 from equipot.train.run import build, train
@@ -99,11 +99,7 @@ def test_padding_changes_neither_loss_nor_gradients(make_config, monkeypatch, na
     if backend == "triton":
         if name not in ("botnet", "mace"):
             pytest.skip("the interpreter takes its time")
-        pytest.importorskip("triton", reason="triton is not installed")
-        from equipot.ops.triton import backend as checked
-
-        monkeypatch.setattr(checked, "_agrees", lambda *_: True)
-        monkeypatch.setattr(checked.convolution, "_FULL", 1)
+        triton_backend(monkeypatch, kernels=True)
         model, frames = model | {"n_channels": 2, "l_max": 1, "n_layers": 1}, molecules(4)
     stress = 3.0 if backend == "reference" else 0.0
     sections = {"model": model, "loss": {"stress": stress}, "data": {"validation": 1}, "train": {"backend": backend, "batch_size": 3}}
@@ -145,24 +141,59 @@ def run_watched(module, batches) -> None:
         found._step(found.buckets.of(places))
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [("nequip", "soap"), ("mace", "adam"), ("botnet", "soap")])
-def test_the_host_waits_for_nothing(make_config, monkeypatch, name, optimizer):
+def triton_backend(monkeypatch, kernels: bool):
+    """The backend triton; without its kernels, which the interpreter takes its time for, on the reference's convolution and product."""
     pytest.importorskip("triton", reason="triton is not installed")
-    from equipot.ops import reference, registry
+    from equipot.ops import reference
     from equipot.ops.triton import backend
 
     monkeypatch.setattr(backend, "_agrees", lambda *_: True)
-    monkeypatch.setattr(backend.convolution, "_FULL", 1)
-    stress = name == "botnet"  # of crystals, whose many edges take the interpreter long: with the reference's convolution
-    if stress:
-        monkeypatch.setattr(backend, "edge_convolution", reference.edge_convolution)
-    registry._triton.cache_clear()
-    model = {k: v for k, v in (TINY | MODELS[name]).items() if v is not None} | {"n_channels": 2}
+    if kernels:
+        monkeypatch.setattr(backend.convolution, "_FULL", 1)
+    else:
+        monkeypatch.setattr(backend.convolution, "edge_convolution", reference.edge_convolution)
+        monkeypatch.setattr(backend.product, "symmetric_product", reference.symmetric_product)
+    return backend
+
+
+def model_of(name: str) -> dict:
+    return {k: v for k, v in (TINY | MODELS[name]).items() if v is not None} | {"n_channels": 2}
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("nequip", "soap"), ("mace", "adam"), ("botnet", "soap")])
+def test_the_host_waits_for_nothing(make_config, monkeypatch, name, optimizer):
+    triton_backend(monkeypatch, kernels=name != "botnet")
+    model = model_of(name) | {"nequip": {"n_layers": 1}, "mace": {"n_layers": 1, "correlation": 2}}.get(name, {})
+    stress = name == "botnet"
     sections = {"model": model, "train": {"backend": "triton", "optimizer": optimizer}, "loss": {"stress": float(stress)}}
+    run_watched(*make(make_config, crystals(3) if stress else molecules(3), data={"validation": 1}, **sections))
+
+
+@pytest.mark.parametrize("name", ["nequip", "botnet", "mace"])
+def test_all_tensors_lie_on_the_device(make_config, monkeypatch, name):
+    """On torch's device without memory, which refuses to be mixed with tensors of the host."""
+    sections = {"model": model_of(name), "train": {"backend": "triton"}, "loss": {"stress": 1.0}}
+    with monkeypatch.context() as patch:
+        triton_backend(patch, kernels=False)
+        module, batches = make(make_config, crystals(4), data={"validation": 1}, **sections)
+        module.training_step([0, 1], 0)  # the optimiser's memory
+    triton_backend(monkeypatch, kernels=True)
+    from equipot.ops.triton import launch
+
+    monkeypatch.setattr(launch, "direct", lambda *_, **__: None)
+    monkeypatch.setattr(launch, "aligned", lambda x: x.contiguous())
+    torch.__future__.set_swap_module_params_on_conversion(True)  # parameters stay the objects they are, as on the way to a GPU
     try:
-        run_watched(*make(make_config, crystals(3) if stress else molecules(3), data={"validation": 1}, **sections))
+        for part in (module, module.optimizer, module.average):
+            part.to(torch.device("meta"))
     finally:
-        registry._triton.cache_clear()
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    data, to = Resident(batches.dataset, "meta", 2), module.captured.buckets.sizes[-1]
+    step = Step(module, True, True, "meta")
+    step(*data.batch(to))
+    module.potential.shift = torch.zeros(2, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match="meta"):
+        step(*data.batch(to))
 
 
 @pytest.mark.parametrize("fault", ["item", "mask", "host tensor", "tolist"])
@@ -205,6 +236,15 @@ def test_a_loss_that_is_not_a_number_names_its_batch(make_config, what):
     assert caught.value.places == [bad] and module.updates == order.index([bad])
     with pytest.raises(NotFinite):
         module.training_state()
+
+
+def test_the_first_update_may_be_the_bad_one(make_config):
+    """SOAP then looks for eigenvectors of what is not a number."""
+    module, _ = make(make_config, crystals(5), train={"batch_size": 1})
+    module.captured.data.labels.energy.fill_(math.nan)
+    with pytest.raises(NotFinite) as caught:
+        module.training_step([0], 0)
+    assert caught.value.places == [0] and module.updates == 0
 
 
 def test_a_run_goes_through_it_and_can_be_resumed(make_config, monkeypatch):

@@ -52,6 +52,7 @@ class Captured:
         on_device = Resident.nbytes(dataset) < ROOM * _free_memory(device)
         self.data = Resident(dataset, device, batch_size) if on_device else Copied(dataset, device)
         self.pool = torch.cuda.graph_pool_handle() if graphs else None
+        self.side = torch.cuda.Stream(device) if graphs else None
         self.replays: dict[Sizes, torch.cuda.CUDAGraph] = {}
         self.runs: dict[Sizes, int] = {}
         self.recent: dict[int, Sequence[int]] = {}  # places of the updates since the last look
@@ -87,12 +88,16 @@ class Captured:
         to = self.buckets.of(places)
         send(inputs.tensor(), self.step.inputs)
         self.data.load(places, to)
-        self._run(to)
-        if isinstance(optimizer, Soap) and optimizer.is_due:
-            optimizer.renew(in_place=True)  # between two replays: eigenvectors are not found without the host
+        self.recent[module.updates] = places
+        try:
+            self._run(to)
+            if isinstance(optimizer, Soap) and optimizer.is_due:
+                optimizer.renew(in_place=True)  # between two replays: eigenvectors are not found without the host
+        except torch.linalg.LinAlgError:
+            self.settle()  # which says it where the reason is a number that is not finite
+            raise
         if module.average.decay is not None:
             module.average.n += 1
-        self.recent[module.updates] = places
         self.counted += 1
         if len(self.recent) >= CHECK:
             self.settle()
@@ -115,11 +120,10 @@ class Captured:
 
     def _warm_up(self, to: Sizes) -> None:
         """A real update, on a stream of its own, as torch asks for before a capture."""
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
+        self.side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.side):
             self._step(to)
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        torch.cuda.current_stream(self.device).wait_stream(self.side)
 
     def _capture(self, to: Sizes) -> bool:
         try:

@@ -5,6 +5,7 @@ are masks, not fewer rows; a loss that is not a number is noted, not raised.
 """
 
 import math
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -53,6 +54,9 @@ class Step:
         self.sums = torch.zeros(len(SUMS), 3, dtype=torch.float64, device=device)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         if not isinstance(self.optimizer, Soap):
+            warnings.filterwarnings(
+                "ignore", message="This instance was constructed with capturable=True"
+            )  # of the updates before a capture
             for group in self.optimizer.param_groups:
                 group.update(lr=self.rate, capturable=self.rate.is_cuda)
 
@@ -137,7 +141,7 @@ class Clip:
         """Scale the gradients in place where they are too large; returns their norm as it was, which may be NaN or infinite."""
         if not gradients or (self.ratio is None and self.max_norm is None):
             return torch.zeros_like(self.mean)
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True).double()
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).double()
         is_new = self.mean == 0.0
         limit = norm if self.ratio is None else torch.where(is_new, norm, self.ratio * self.mean)
         limit = limit.clamp(max=math.inf if self.max_norm is None else self.max_norm)
