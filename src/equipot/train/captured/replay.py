@@ -111,34 +111,57 @@ class Captured:
         if self.graphs and runs >= WARM_UP and self._capture(to):
             self.replays[to].replay()
         elif self.graphs:
-            self._warm_up(to)
+            self._warm_up(to, strict=runs == WARM_UP - 1)
         else:
             self._step(to)
 
     def _step(self, to: Sizes) -> None:
         self.step(*self.data.batch(to))
 
-    def _warm_up(self, to: Sizes) -> None:
-        """A real update, on a stream of its own, as torch asks for before a capture."""
+    def _warm_up(self, to: Sizes, strict: bool) -> None:
+        """A real update, on a stream of its own, as torch asks for before a capture; a strict one must not make the host wait."""
         self.side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.side):
-            self._step(to)
+            if not (strict and self._strict_step(to)):
+                self._step(to)
         torch.cuda.current_stream(self.device).wait_stream(self.side)
 
+    def _strict_step(self, to: Sizes) -> bool:
+        """The update, if the host waits nowhere in it; a capture that fails for that can leave a stream unusable."""
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            self._step(to)
+        except RuntimeError as error:  # in the forward or backward pass, before any weight is changed
+            if "synchroniz" not in str(error):
+                raise
+            self._give_up(error)
+            return False
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+        return True
+
     def _capture(self, to: Sizes) -> bool:
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
         try:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self.pool):
                 self._step(to)
         except Exception as error:  # nothing was executed: the update is made as it comes
-            self.graphs = False
-            for parameter in self.module.weights:
-                parameter.grad = None
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            _log.warning("updates are not captured as CUDA graphs, which makes them slower: %s", reason)
+            if stream is not None:
+                torch.cuda.set_stream(stream)  # which torch leaves at the capture's when that fails
+            self._give_up(error)
             return False
         self.replays[to] = graph
         return True
+
+    def _give_up(self, error: Exception) -> None:
+        """No more captures: every update is made from Python, and one line says why."""
+        self.graphs = False
+        for parameter in self.module.weights:
+            parameter.grad = None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        _log.warning("updates are not captured as CUDA graphs, which makes them slower: %s", reason)
 
     def settle(self) -> None:
         """Give the module what the device knows; the host waits. Raises NotFinite if an update since the last time had no finite loss or gradient."""
