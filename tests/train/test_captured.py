@@ -13,6 +13,8 @@ from conftest import TINY, crystals, molecules
 from host_waits import Waits, no_host_waits
 
 from equipot.data.dataset import collate
+from equipot.ops import by_element, reference, registry
+from equipot.ops.registry import Ops
 from equipot.train import module as module_file
 from equipot.train.captured import replay
 from equipot.train.captured.buckets import sizes_of
@@ -99,7 +101,7 @@ def test_padding_changes_neither_loss_nor_gradients(make_config, monkeypatch, na
     if backend == "triton":
         if name not in ("botnet", "mace"):
             pytest.skip("the interpreter takes its time")
-        triton_backend(monkeypatch, kernels=True)
+        triton_backend(monkeypatch)
         model, frames = model | {"n_channels": 2, "l_max": 1, "n_layers": 1}, molecules(4)
     stress = 3.0 if backend == "reference" else 0.0
     sections = {"model": model, "loss": {"stress": stress}, "data": {"validation": 1}, "train": {"backend": backend, "batch_size": 3}}
@@ -141,19 +143,22 @@ def run_watched(module, batches) -> None:
         found._step(found.buckets.of(places))
 
 
-def triton_backend(monkeypatch, kernels: bool):
-    """The backend triton; without its kernels, which the interpreter takes its time for, on the reference's convolution and product."""
+def triton_backend(monkeypatch):
+    """The module of the backend triton, whose kernels are not compared first."""
     pytest.importorskip("triton", reason="triton is not installed")
-    from equipot.ops import reference
     from equipot.ops.triton import backend
 
     monkeypatch.setattr(backend, "_agrees", lambda *_: True)
-    if kernels:
-        monkeypatch.setattr(backend.convolution, "_FULL", 1)
-    else:
-        monkeypatch.setattr(backend.convolution, "edge_convolution", reference.edge_convolution)
-        monkeypatch.setattr(backend.product, "symmetric_product", reference.symmetric_product)
+    monkeypatch.setattr(backend.convolution, "_FULL", 1)
     return backend
+
+
+@pytest.fixture
+def fallen_back(monkeypatch):
+    """The backend triton as it is where its kernels were found wrong: on the reference's convolution and product. It needs no triton."""
+    ops = Ops("triton", reference.edge_convolution, by_element.irreps_linear, reference.symmetric_product)
+    monkeypatch.setattr(registry, "_triton", lambda: ops)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
 def model_of(name: str) -> dict:
@@ -161,33 +166,43 @@ def model_of(name: str) -> dict:
 
 
 @pytest.mark.parametrize(("name", "optimizer"), [("nequip", "soap"), ("mace", "adam"), ("botnet", "soap")])
-def test_the_host_waits_for_nothing(make_config, monkeypatch, name, optimizer):
-    triton_backend(monkeypatch, kernels=name != "botnet")
-    model = model_of(name) | {"nequip": {"n_layers": 1}, "mace": {"n_layers": 1, "correlation": 2}}.get(name, {})
-    stress = name == "botnet"
-    sections = {"model": model, "train": {"backend": "triton", "optimizer": optimizer}, "loss": {"stress": float(stress)}}
-    run_watched(*make(make_config, crystals(3) if stress else molecules(3), data={"validation": 1}, **sections))
+def test_the_host_waits_for_nothing(make_config, fallen_back, name, optimizer):
+    sections = {"model": model_of(name), "train": {"backend": "triton", "optimizer": optimizer}, "loss": {"stress": 1.0}}
+    run_watched(*make(make_config, crystals(3), data={"validation": 1}, **sections))
 
 
-@pytest.mark.parametrize("name", ["nequip", "botnet", "mace"])
-def test_all_tensors_lie_on_the_device(make_config, monkeypatch, name):
-    """On torch's device without memory, which refuses to be mixed with tensors of the host."""
-    sections = {"model": model_of(name), "train": {"backend": "triton"}, "loss": {"stress": 1.0}}
-    with monkeypatch.context() as patch:
-        triton_backend(patch, kernels=False)
-        module, batches = make(make_config, crystals(4), data={"validation": 1}, **sections)
-        module.training_step([0, 1], 0)  # the optimiser's memory
-    triton_backend(monkeypatch, kernels=True)
-    from equipot.ops.triton import launch
+@pytest.mark.parametrize("name", ["nequip", "mace"])
+def test_the_host_does_not_wait_for_kernels(make_config, monkeypatch, name):
+    triton_backend(monkeypatch)
+    model = model_of(name) | {"n_layers": 1} | ({"correlation": 2} if name == "mace" else {})
+    run_watched(*make(make_config, molecules(3), data={"validation": 1}, model=model, train={"backend": "triton"}))
 
-    monkeypatch.setattr(launch, "direct", lambda *_, **__: None)
-    monkeypatch.setattr(launch, "aligned", lambda x: x.contiguous())
+
+def to_meta(module) -> None:
+    """Everything onto torch's device without memory, which refuses to be mixed with tensors of the host."""
     torch.__future__.set_swap_module_params_on_conversion(True)  # parameters stay the objects they are, as on the way to a GPU
     try:
         for part in (module, module.optimizer, module.average):
             part.to(torch.device("meta"))
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+@pytest.mark.parametrize("name", ["nequip", "botnet", "mace"])
+def test_all_tensors_lie_on_the_device(make_config, monkeypatch, fallen_back, name, kernels):
+    sections = {"model": model_of(name), "train": {"backend": "triton"}, "loss": {"stress": 1.0}}
+    module, batches = make(make_config, crystals(4), data={"validation": 1}, **sections)
+    module.training_step([0, 1], 0)  # the optimiser's memory
+    if kernels:
+        backend = triton_backend(monkeypatch)
+        monkeypatch.setattr(backend.convolution.launching, "direct", lambda *_, **__: None)
+        monkeypatch.setattr(backend.convolution.launching, "aligned", lambda x: x.contiguous())
+        ours = Ops("triton", backend.edge_convolution, by_element.irreps_linear, backend.symmetric_product)
+        for part in module.modules():
+            if isinstance(getattr(part, "ops", None), Ops):
+                part.ops = ours
+    to_meta(module)
     data, to = Resident(batches.dataset, "meta", 2), module.captured.buckets.sizes[-1]
     step = Step(module, True, True, "meta")
     step(*data.batch(to))
