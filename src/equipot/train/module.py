@@ -74,8 +74,10 @@ class TrainingModule(pl.LightningModule):
         self.average.to(self.device)
         if isinstance(self.optimizer, Soap):  # of the others Lightning takes care
             self.optimizer.to(self.device)
-        if self.config.train.capture and _has_graphs(self.device):
-            log.info("%s", self.capture(self.trainer.datamodule.train_batches.dataset))
+        if _has_graphs(self.device):
+            log.info("operations: %s", self.potential.ops.describe())
+            if self.config.train.capture:
+                log.info("%s", self.capture(self.trainer.datamodule.train_batches.dataset))
         self.clock.start()
 
     def on_train_epoch_start(self) -> None:
