@@ -1,10 +1,10 @@
-"""Checks and times the Triton operations on a GPU in one run: python benchmarks/gpu.py [--quick] [--json FILE] [--markdown FILE].
+"""Checks and times the Triton operations and captured training on a GPU in one run: python benchmarks/gpu.py [--quick] [--json FILE] [--markdown FILE].
 
 `edge_convolution` for l ≤ 1, 2, 3, 32, 64 and 128 channels, 10 thousand to 1 million edges of a crystal: forward, with first backward, with double
 backward; beside it e3nn's TensorProduct + index_add, the reference operations, and openequivariance and cuequivariance where they can be imported.
 `symmetric_product` likewise. Values and gradients are compared before anything is timed. Times are medians between CUDA events, the cache emptied
 before each run: *eager*, as Python calls it, and *captured*, as a replayed CUDA graph, without the host's part. Limits are the bytes that must move
-and the operations that must be done, at the rates measured on the same device.
+and the operations that must be done, at the rates measured on the same device. Then whole updates of NequIP, BOTNet and MACE (`gpu_training.py`).
 """
 
 import argparse
@@ -25,6 +25,9 @@ import triton
 import triton.language as tl
 from gpu_peers import Contestant, convolution_makers, product_makers, version
 from gpu_report import MODES, Result, markdown, report
+from gpu_training import MODELS, Training
+from gpu_training import markdown as training_markdown
+from gpu_training import run as run_training
 from torch import Tensor
 
 from equipot.math import Irreps
@@ -335,6 +338,9 @@ def warm(task: tuple) -> None:
     if task == ("peers",):
         version("openequivariance")
         return
+    if task[0] == "train":
+        run_training(task[1], seconds=0.0)
+        return
     if isinstance(task[0], int):
         plan = convolution_plan(*task)
         edges = crystal(3, 5)
@@ -356,30 +362,39 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--without", nargs="*", default=[], help="names of contestants to leave out")
+    parser.add_argument("--no-training", action="store_true", help="the operations alone")
     parser.add_argument("--minutes", type=float, default=8.0, help="nothing new is begun after seven eighths of it")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py needs a GPU: there is none here; tests/ops/test_gpu_*.py run without one")
     begin = time.monotonic()
     plans = [(l, k) for k in ([64] if args.quick else [64, 128, 32]) for l in (1, 2, 3)]
-    compile_all([("peers",), *plans, *((keep,) for keep in PRODUCTS)])
+    models = [] if args.no_training else list(MODELS)
+    compile_all([("peers",), *(("train", name) for name in models), *plans, *((keep,) for keep in PRODUCTS)])
     print(f"kernels compiled in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     rates = ceilings()
     header = describe(rates)
     sections: dict[str, list[Result]] = {"edge_convolution": [], "symmetric_product": []}
-    for task in [*plans[:3], *PRODUCTS, *plans[3:]]:
+    trainings: list[Training] = []
+    for task in [*plans[:3], *PRODUCTS, *(("train", name) for name in models), *plans[3:]]:
         if time.monotonic() - begin > 52.5 * args.minutes:
             header["not run for want of time"] = f"{header.get('not run for want of time', '')} {task}"
+        elif task[0] == "train":
+            trainings += [run_training(task[1], optimizer=optimizer) for optimizer in ("adam", "soap")]
+            print(*(asdict(t) for t in trainings[-2:]), sep="\n", file=sys.stderr, flush=True)
         elif isinstance(task, tuple):
             sections["edge_convolution"] += run_convolution(*task, ["160k"] if args.quick else list(SIZES), rates, args.without)
         else:
             sections["symmetric_product"] += run_product(task, [1000] if args.quick else [1000, 10000], rates, args.without)
         header["seconds"] = f"{time.monotonic() - begin:.0f}"
         if args.markdown:
-            args.markdown.write_text(markdown(header, sections))
+            args.markdown.write_text("\n".join([markdown(header, sections), *training_markdown(trainings)]))
         if args.json:
-            args.json.write_text(json.dumps({"header": header, **{k: [asdict(r) for r in v] for k, v in sections.items()}}, indent=1))
-    print(markdown(header, sections))
+            found = {k: [asdict(r) for r in v] for k, v in {**sections, "training": trainings}.items()}
+            args.json.write_text(json.dumps({"header": header, **found}, indent=1))
+    print(markdown(header, sections), *training_markdown(trainings), sep="\n")
+    if any(not t.agrees for t in trainings if t.name.endswith("adam")):
+        sys.exit("captured updates do not have the losses of ordinary ones: see above")
 
 
 def compile_all(tasks: list[tuple]) -> None:

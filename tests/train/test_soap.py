@@ -116,3 +116,27 @@ def test_every_number_of_a_model_is_in_one_matrix_at_most(preset):
 def test_it_is_the_default():
     weight = torch.nn.Parameter(torch.ones(3, 3))
     assert isinstance(make_optimizer([weight], TrainConfig(), [Matrices(weight, None, 3, 3)]), Soap)
+
+
+def test_numbers_on_the_device_give_the_same_update():
+    """As a captured update has them: the rate and the corrections in tensors, the bases renewed in place."""
+    torch.manual_seed(0)
+    pairs = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        weights = [torch.nn.Parameter(torch.randn(s, dtype=torch.float64)) for s in [(6, 4), (5,)]]
+        pairs.append((weights, Soap(weights, [Matrices(weights[0], None, 6, 4)], lr=0.03, weight_decay=0.1)))
+    (ours, captured), (theirs, plain) = pairs
+    for step in range(25):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = b.grad = torch.randn_like(a)
+        plain.step()
+        captured.n += 1
+        captured.update(torch.tensor(0.03, dtype=torch.float64), torch.tensor(captured.corrections(), dtype=torch.float64).unbind())
+        if step == 0:
+            addresses = [t.data_ptr() for t in captured.memory["6x4"].values()]
+        if captured.is_due:
+            captured.renew(in_place=True)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert addresses == [t.data_ptr() for t in captured.memory["6x4"].values()]

@@ -47,14 +47,20 @@ def edge_vectors(graph: Graph) -> Tensor:
 
 
 def predict(
-    potential: Potential | Ensemble, graph: Graph, forces: bool = True, stress: bool = False, create_graph: bool = False
+    potential: Potential | Ensemble,
+    graph: Graph,
+    forces: bool = True,
+    stress: bool = False,
+    create_graph: bool = False,
+    volumes: Tensor | None = None,
 ) -> Prediction:
     """Energy, and with it forces and stress, from one backward pass to the edge vectors.
 
     f_e = ∂E/∂r_e; F_i = Σ_{e: receiver = i} f_e − Σ_{e: sender = i} f_e; σ = (1/V) Σ_e r_e ⊗ f_e, symmetrised. `create_graph` keeps the graph
-    for training. Raises UserError if a stress is asked of a structure without a full periodic cell.
+    for training. `volumes` (B,) Å³ are those of the structures where they are known. Raises UserError if a stress is asked of a structure without
+    a full periodic cell.
     """
-    if stress:
+    if stress and volumes is None:
         volumes = require_volume(graph)
     derivative = forces or stress
     vectors = edge_vectors(graph)

@@ -27,7 +27,7 @@ class Potential(nn.Module):
     """E_i = E0(z_i) + scale(z_i) · Σ_t R_t(h_i^(t)) + shift(z_i) + pair term, for the point of the design space `spec`.
 
     Args: spec with elements, energies and normalisers filled in; dtype of the weights and features (energies are summed in float64);
-    seed of the random start; backend of the operations ("auto", "reference", "cpu").
+    seed of the random start; backend of the operations ("auto", "reference", "cpu", "triton").
     Raises ValueError where the spec is incomplete.
     """
 

@@ -92,20 +92,28 @@ def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Ten
     a_nmk = a.reshape(n, plan.irreps_in.dim // k, k)
     w = weight if species is None else weight[species]
     blocks = [a.new_zeros(n, b.dim, k) for b in plan.irreps_out]
-    for term in plan.terms:
+    for number, term in enumerate(plan.terms):
         rows = slice(term.w_start, term.w_start + term.coefficients.shape[1])
-        blocks[term.out] = blocks[term.out] + _product_term(a_nmk, w[..., rows, :], term)
+        blocks[term.out] = blocks[term.out] + _product_term(a_nmk, w[..., rows, :], term, *_term_tensors(plan, number, a.dtype, a.device))
     return torch.cat([b.flatten(1) for b in blocks], dim=1)
 
 
-def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm) -> Tensor:
+def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm, factors: tuple[Tensor, ...], c: Tensor) -> Tensor:
     """(N, 2L+1, K): the couplings of one order to one irrep, weighted and summed over η."""
-    dim, n_eta, n_monomials = term.coefficients.shape
-    monomials = a_nmk[:, torch.from_numpy(term.monomials[:, 0])]
-    for factor in range(1, term.monomials.shape[1]):
-        monomials = monomials * a_nmk[:, torch.from_numpy(term.monomials[:, factor])]
-    c = torch.as_tensor(term.coefficients.reshape(-1, n_monomials), dtype=a_nmk.dtype, device=a_nmk.device)
+    dim, n_eta, _ = term.coefficients.shape
+    monomials = a_nmk[:, factors[0]]
+    for factor in factors[1:]:
+        monomials = monomials * a_nmk[:, factor]
     return ((c @ monomials).reshape(a_nmk.shape[0], dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
+
+
+@cache
+def _term_tensors(plan: ProductPlan, number: int, dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Of a term, the component of A that is each factor of its monomials, and its coefficients ((2L+1) n_eta, n_monomials)."""
+    term = plan.terms[number]
+    factors = tuple(torch.from_numpy(column.copy()).to(device) for column in term.monomials.T)
+    c = torch.from_numpy(term.coefficients.reshape(-1, term.coefficients.shape[2]).copy())
+    return factors, c.to(device=device, dtype=dtype)
 
 
 def gate(x: Tensor, plan: GatePlan) -> Tensor:

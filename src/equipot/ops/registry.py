@@ -1,6 +1,8 @@
 """Which implementation of the operations runs: decided once, when a model is built."""
 
+import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -9,10 +11,10 @@ from typing import Literal
 from torch import Tensor
 
 from equipot.errors import UserError
-from equipot.ops import native, reference
+from equipot.ops import by_element, native, reference
 from equipot.ops.perceptron import perceptron
 
-Backend = Literal["auto", "reference", "cpu"]
+Backend = Literal["auto", "reference", "cpu", "triton"]
 _REBUILD = "install a C++ compiler and reinstall equipot"
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ class Ops:
 
     def describe(self) -> str:
         """The implementation in words, such as 'cpu (C++, avx512)'."""
+        if self.name == "triton":
+            return _describe_triton()
         lib = native.library() if self.name == "cpu" else None
         return f"cpu (C++, {lib.equipot_instruction_set().decode()})" if lib else f"{self.name} (plain torch)"
 
@@ -46,8 +50,10 @@ def select(backend: Backend = "auto") -> Ops:
     """
     if backend == "reference":
         return REFERENCE
+    if backend == "triton":
+        return _triton()
     if backend not in ("auto", "cpu"):
-        raise UserError(f"unknown backend {backend!r}: choose auto, reference or cpu")
+        raise UserError(f"unknown backend {backend!r}: choose auto, reference, cpu or triton")
     ops = _cpu()
     if ops is None and backend == "cpu":
         raise UserError(f"backend 'cpu' is unavailable: the C++ library was not built; {_REBUILD}")
@@ -55,15 +61,21 @@ def select(backend: Backend = "auto") -> Ops:
 
 
 def backend_on(device: str, backend: Backend = "auto") -> Backend:
-    """The backend for a device: the C++ operations read the processor's memory alone, so elsewhere 'auto' is the reference.
+    """The backend for a device: the C++ operations read the processor's memory alone; on a GPU 'auto' is triton where that can be imported.
 
-    Raises UserError if 'cpu' is asked for on another device.
+    Raises UserError if 'cpu' is asked for on another device, or 'triton' on the CPU without TRITON_INTERPRET=1, Triton's interpreter.
     """
     if device.split(":")[0] == "cpu":
+        if backend == "triton" and os.environ.get("TRITON_INTERPRET", "0") == "0":
+            raise UserError(
+                "backend 'triton' computes on a GPU: leave the backend out, or set TRITON_INTERPRET=1 to try its kernels on the CPU"
+            )
         return backend
     if backend == "cpu":
         raise UserError(f"backend 'cpu' computes on the CPU, not on {device}: leave the backend out, or use device cpu")
-    return "reference"
+    if backend == "auto":
+        return "triton" if _has_triton() else _no_triton()
+    return backend
 
 
 @cache
@@ -89,3 +101,30 @@ def _cpu() -> Ops | None:
 def _slow_reference() -> Ops:
     _log.warning("running on the reference operations, whose convolutions are typically 10-40 times slower: %s", _REBUILD)
     return REFERENCE
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def _no_triton() -> Backend:
+    _log.warning("the GPU runs on the reference operations, which are slower: triton is not installed (pip install triton)")
+    return "reference"
+
+
+@cache
+def _triton() -> Ops:
+    if not _has_triton():
+        raise UserError("backend 'triton' is unavailable: triton is not installed; pip install triton, or leave the backend out")
+    from equipot.ops.triton import backend  # which imports triton
+
+    return Ops("triton", backend.edge_convolution, by_element.irreps_linear, backend.symmetric_product)
+
+
+def _describe_triton() -> str:
+    """Which operations were found wrong on a device, if any."""
+    from equipot.ops.triton.backend import refused
+
+    slow = "".join(f"; {name} on {device}: the reference" for name, device in refused())
+    return f"triton (fused convolutions and products{slow})"

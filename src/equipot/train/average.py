@@ -23,13 +23,17 @@ class Average:
         """Go where the weights are."""
         self.values = [v.to(device) for v in self.values]
 
+    @property
+    def part(self) -> float:
+        """1 − d of the next update."""
+        return 0.0 if self.decay is None else 1.0 - min(self.decay, (1.0 + self.n) / (10.0 + self.n))
+
     @torch.no_grad()
     def update(self) -> None:
         """Take the current weights in."""
         if self.decay is None:
             return
-        decay = min(self.decay, (1.0 + self.n) / (10.0 + self.n))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1.0 - decay)
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], self.part)
         self.n += 1
 
     @contextmanager

@@ -203,8 +203,10 @@ class TrainConfig(Section):
     """train this member of the ensemble only, counted from 0; null: all"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto, cpu or cuda"""
-    backend: Literal["auto", "reference", "cpu"] = "auto"
-    """implementation of the operations"""
+    backend: Literal["auto", "reference", "cpu", "triton"] = "auto"
+    """implementation of the operations: cpu is C++, triton runs on a GPU; auto takes the fastest that is there"""
+    capture: bool = True
+    """on a GPU, replay every update as a CUDA graph of a padded batch (docs/gpu.md); without effect on the CPU"""
     threads: Annotated[int, Field(gt=0)] | None = None
     """threads of torch; none given: torch's own choice"""
     optimizer: Literal["soap", "adam", "amsgrad", "adamw", "schedule_free"] = "soap"

@@ -32,9 +32,14 @@ class Batches:
 
     def iterate(self, epoch: int = 0, position: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from `position` on."""
+        for places in self.places(epoch, position):
+            yield collate_indexed([self.dataset[i] for i in places])
+
+    def places(self, epoch: int = 0, position: int = 0) -> Iterator[list[int]]:
+        """The places of the structures of these batches."""
         order = self.order(epoch)
         for start in range(position * self.batch_size, len(order), self.batch_size):
-            yield collate_indexed([self.dataset[i] for i in order[start : start + self.batch_size]])
+            yield order[start : start + self.batch_size]
 
 
 class _Epochs:
@@ -43,8 +48,9 @@ class _Epochs:
     def __init__(self, batches: Batches, module: TrainingModule):
         self.batches, self.module = batches, module
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches.iterate(self.module.epoch, self.module.position)
+    def __iter__(self) -> Iterator[Batch | list[int]]:
+        choose = self.batches.iterate if self.module.captured is None else self.batches.places
+        return choose(self.module.epoch, self.module.position)
 
 
 class _InOrder:
@@ -73,8 +79,8 @@ class TrainingData(pl.LightningDataModule):
     def val_dataloader(self) -> Any:
         return _InOrder(self.validation_batches) if self.validation_batches else []
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        if device.type == "cpu":
+    def transfer_batch_to_device(self, batch: Batch | list[int], device: torch.device, dataloader_idx: int) -> Batch | list[int]:
+        if device.type == "cpu" or isinstance(batch, list):
             return batch
         graph, labels, places = batch
         move = {"device": device, "non_blocking": True}

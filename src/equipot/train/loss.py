@@ -11,6 +11,14 @@ from equipot.model import Prediction
 from equipot.train.config import LossConfig, StageConfig
 
 
+class NotFinite(Exception):
+    """The loss or the gradient is NaN or infinite; carries the places of the batch's structures in the training set."""
+
+    def __init__(self, what: str, value: float, places: list[int]):
+        super().__init__(what)
+        self.what, self.value, self.places = what, value, places
+
+
 class Weights(NamedTuple):
     """Weights of the three terms of the loss."""
 
@@ -139,5 +147,6 @@ class ErrorSums:
         found: dict[str, float] = {}
         for name, sums in self.sums.items():
             absolute, square, n = sums.tolist()
-            found |= {f"{name}_mae": absolute / n, f"{name}_rmse": (square / n) ** 0.5}
+            if n:  # sums of fixed places have none of what no structure was labelled with
+                found |= {f"{name}_mae": absolute / n, f"{name}_rmse": (square / n) ** 0.5}
         return found

@@ -1,5 +1,6 @@
 """The Lightning module: one update, one validation, and the whole state of a training."""
 
+import logging
 import math
 import random
 import statistics
@@ -11,24 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from equipot.data.dataset import DataSet
 from equipot.data.graph import Graph, Labels
 from equipot.model import Potential, predict
 from equipot.train.average import Average
+from equipot.train.captured.replay import Captured, why_not
 from equipot.train.config import RunConfig
-from equipot.train.loss import ErrorSums, Loss, residuals
+from equipot.train.loss import ErrorSums, Loss, NotFinite, residuals
 from equipot.train.matrices import weight_matrices
 from equipot.train.optimizers import GradientClip, make_optimizer
 from equipot.train.schedule import Clock, LearningRate, Progress
+from equipot.train.soap import Soap
 
+log = logging.getLogger("equipot.train")
 Batch = tuple[Graph, Labels, Tensor]
-
-
-class NotFinite(Exception):
-    """The loss or the gradient is NaN or infinite; carries the places of the batch's structures in the training set."""
-
-    def __init__(self, what: str, value: float, places: list[int]):
-        super().__init__(what)
-        self.what, self.value, self.places = what, value, places
 
 
 class TrainingModule(pl.LightningModule):
@@ -53,11 +50,20 @@ class TrainingModule(pl.LightningModule):
         self.updates = self.epoch = self.position = 0
         self.best, self.waited = math.inf, 0
         self.row: dict[str, float] = {}
+        self.captured: Captured | None = None  # on a GPU, from the start of the fit on
         self._validating: Any = None
         self.batch: Batch | None = None  # that of the update or validation step at hand
+        self.places: list[int] | None = None  # of the structures of a captured update
         self.changing = False  # weights, their average and the optimiser's state do not belong together while it is so
         self._valid: dict[str, float] = {}
         self._reset_sums()
+
+    def capture(self, dataset: DataSet) -> str:
+        """Make the updates of this training CUDA graphs from now on, where they can be; returns one line that says what is done."""
+        if reason := why_not(self):
+            return f"updates are not captured as CUDA graphs: {reason}"
+        self.captured = Captured(self, dataset, self.config.train.batch_size, self.device, graphs=self.device.type == "cuda")
+        return self.captured.describe()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer
@@ -69,13 +75,25 @@ class TrainingModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.average.to(self.device)
+        if isinstance(self.optimizer, Soap):  # of the others Lightning takes care
+            self.optimizer.to(self.device)
+        if _has_graphs(self.device):
+            log.info("operations: %s", self.potential.ops.describe())
+            if self.config.train.capture:
+                log.info("%s", self.capture(self.trainer.datamodule.train_batches.dataset))
         self.clock.start()
 
     def on_train_epoch_start(self) -> None:
         self._step_end = time.perf_counter()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """One update of the weights. Raises NotFinite before it where the loss or the gradient is not finite."""
+    def training_step(self, batch: Batch | list[int], batch_idx: int) -> None:
+        """One update of the weights. Raises NotFinite before it where the loss or the gradient is not finite; captured updates raise it later."""
+        if self.captured is not None:
+            self.places, self.changing = batch, True
+            self.captured.update(batch)
+            self.changing = False
+            self._train_batches, self.updates, self.position = self._train_batches + 1, self.updates + 1, self.position + 1
+            return
         graph, labels, places = self.batch = batch
         fraction = self.fraction
         weights = self.loss.weights(fraction, self.epoch)
@@ -108,8 +126,13 @@ class TrainingModule(pl.LightningModule):
         stress = self.loss.needs_stress and bool(labels.has_stress.any())
         return residuals(predict(self.potential, graph, forces=forces, stress=stress, create_graph=create_graph), labels, graph)
 
+    def settle(self) -> None:
+        """Fetch what captured updates have left on the device; raises NotFinite as `training_step` does."""
+        if self.captured is not None:
+            self.captured.settle()
+
     def on_validation_epoch_start(self) -> None:
-        self.average.to(self.device)
+        self.settle()
         self._validating = self.average.applied(self.optimizer)
         self._validating.__enter__()
         self._valid_sums, self._valid_loss, self._valid_structures = ErrorSums(), 0.0, 0
@@ -142,6 +165,7 @@ class TrainingModule(pl.LightningModule):
 
     def finish_epoch(self) -> dict[str, float]:
         """Close the epoch (or the part of one before a stop) and return its row of metrics; errors in eV and Å."""
+        self.settle()
         elapsed = self.clock.elapsed
         row: dict[str, float] = {"epoch": self.epoch, "updates": self.updates, "elapsed_s": elapsed}
         row["step_ms"] = 1000.0 * statistics.median(self._step_times) if self._step_times else math.nan
@@ -161,6 +185,8 @@ class TrainingModule(pl.LightningModule):
         self._step_times: list[float] = []
         self._step_end = time.perf_counter()
         self.rate_now = math.nan
+        if self.captured is not None:
+            self.captured.begin()
 
     def improved(self) -> bool:
         """Whether the last row is the best validation so far; counts those since the best."""
@@ -173,6 +199,7 @@ class TrainingModule(pl.LightningModule):
 
     def running_errors(self) -> dict[str, float]:
         """Errors on the training batches of this epoch so far; eV, Å."""
+        self.settle()
         return self._train_sums.measures()
 
     def averaged_state(self) -> dict[str, Tensor]:
@@ -182,6 +209,7 @@ class TrainingModule(pl.LightningModule):
 
     def training_state(self) -> dict[str, Any]:
         """All that an exact continuation needs, as plain data and tensors."""
+        self.settle()
         return {
             "potential": self.potential.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -204,6 +232,8 @@ class TrainingModule(pl.LightningModule):
         """The inverse of `training_state`, into a module made from the same configuration."""
         self.potential.load_state_dict(state["potential"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # as they were in captured updates
+            group |= {"lr": self.config.train.learning_rate} | ({"capturable": False} if "capturable" in group else {})
         self.average.load_state_dict(state["average"])
         self.rate.load_state_dict(state["rate"])
         for name in ("updates", "epoch", "position", "best", "waited"):
@@ -214,6 +244,10 @@ class TrainingModule(pl.LightningModule):
         self._train_sums.sums = dict(state["train_sums"])
         self._train_loss, self._train_batches = state["train_loss"], state["train_batches"]
         set_random_state(state["random"])
+
+
+def _has_graphs(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 def random_state() -> dict[str, Any]:

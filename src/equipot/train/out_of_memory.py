@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
+from equipot.data.dataset import collate_indexed
 from equipot.data.graph import batch_in_words
 from equipot.errors import ran_out_of_memory
 from equipot.train.callbacks import LAST, RunFiles
@@ -38,14 +39,17 @@ class KeepState(pl.Callback):
 
 def in_words(folder: Path, prepared: Prepared, module: TrainingModule, validating: bool) -> str:
     """One line on the batch at which memory ran out."""
-    if module.batch is None:
+    batch = module.batch
+    if not validating and module.places is not None:
+        batch = collate_indexed([prepared.train[i] for i in module.places])
+    if batch is None:
         return f"{folder}: out of memory before the first update: free some, or start again with a smaller model"
-    graph, _, places = module.batch
+    graph, _, places = batch
     key, dataset = ("train.valid_batch_size", prepared.validation) if validating else ("train.batch_size", prepared.train)
     where = f"in the validation after update {module.updates}" if validating else f"in update {module.updates} (epoch {module.epoch})"
-    batch = batch_in_words(graph, [dataset.frames[i].source for i in places.tolist()])
+    named = batch_in_words(graph, [dataset.frames[i].source for i in places.tolist()])
     if graph.n_structures == 1:
-        return f"{folder}: out of memory {where}, at {batch}: leave this structure out, or start again with a smaller model or cutoff"
+        return f"{folder}: out of memory {where}, at {named}: leave this structure out, or start again with a smaller model or cutoff"
     go_on = "go on by --resume" if (folder / LAST).is_file() else "start again"
     smaller = f"with a smaller {key}, such as {key}={graph.n_structures // 2} (equipot train … --find-batch-size measures what fits)"
-    return f"{folder}: out of memory {where}, at {batch}: {go_on} {smaller}"
+    return f"{folder}: out of memory {where}, at {named}: {go_on} {smaller}"

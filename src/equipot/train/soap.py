@@ -1,6 +1,6 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -44,22 +44,55 @@ class Soap(Optimizer):
         """One update from the gradients that are there; a missing one counts as zero."""
         loss = closure() if closure is not None else None
         self.n += 1
-        rate, decay = (self.param_groups[0][key] for key in ("lr", "weight_decay"))
+        self.update(self.param_groups[0]["lr"], self.corrections())
+        if self.is_due:
+            self.renew()
+        return loss
+
+    def corrections(self) -> tuple[float, float, float]:
+        """1 − β^n after n updates: of the matrices, of Adam's first and of its second moments."""
+        return 1.0 - self.beta**self.n, 1.0 - 0.9**self.n, 1.0 - 0.999**self.n
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the bases are to be renewed after this update."""
+        return self.n % self.every == 0
+
+    @torch.no_grad()
+    def update(self, rate: float | Tensor, corrections: Sequence[float | Tensor]) -> None:
+        """The weights and all averages of update n; numbers may be on the device, where a captured update reads them."""
+        decay = self.param_groups[0]["weight_decay"]
         if decay:
             torch._foreach_mul_([p for group in self.param_groups for p in group["params"]], 1.0 - rate * decay)
         for (rows, columns), group in self.shapes.items():
             gradient = torch.cat([m.of(_gradient(m.parameter)) for m in group])
-            changes = self._direction(f"{rows}x{columns}", gradient).mul_(-rate)
+            changes = self._direction(f"{rows}x{columns}", gradient, corrections[0]).mul_(-rate)
             first = 0
             for m in group:
                 number = m.parameter.numel() // (m.rows * m.columns) if m.start is None else m.parameter.numel() // m.parameter.shape[-1]
                 m.add_(changes[first : first + number])
                 first += number
         for i, parameter in enumerate(self.others):
-            parameter.sub_(self._adam(f"other {i}", _gradient(parameter)), alpha=rate)
-        return loss
+            change = self._adam(f"other {i}", _gradient(parameter), *corrections[1:])
+            if isinstance(rate, Tensor):
+                parameter.sub_(change.mul_(rate))
+            else:
+                parameter.sub_(change, alpha=rate)
 
-    def _direction(self, name: str, gradient: Tensor) -> Tensor:
+    @torch.no_grad()
+    def renew(self, in_place: bool = False) -> None:
+        """One step of power iteration for every basis; in place where a captured update reads them."""
+        for memory in self.memory.values():
+            for side in ("left", "right"):
+                if side in memory:
+                    basis = _renewed(memory[side], memory[f"{side} basis"])
+                    memory[f"{side} basis"] = memory[f"{side} basis"].copy_(basis) if in_place else basis
+
+    def to(self, device: torch.device) -> None:
+        """Go where the weights are."""
+        self.memory = {name: {key: value.to(device) for key, value in kept.items()} for name, kept in self.memory.items()}
+
+    def _direction(self, name: str, gradient: Tensor, corrected: float | Tensor) -> Tensor:
         beta, memory = self.beta, self.memory.get(name)
         if memory is None:
             memory = self.memory[name] = {"m": torch.zeros_like(gradient), "v": torch.zeros_like(gradient)}
@@ -73,14 +106,8 @@ class Soap(Optimizer):
         memory["m"].lerp_(gradient, 1.0 - beta)
         turned = _turn(gradient, left, right)
         memory["v"].mul_(beta).addcmul_(turned, turned, value=1.0 - beta)
-        corrected = 1.0 - beta**self.n
         step = _turn(memory["m"], left, right) / (corrected * ((memory["v"] / corrected).sqrt_() + self.eps))
-        step = _turn(step, None if left is None else left.mT, None if right is None else right.mT)
-        if self.n % self.every == 0:
-            for side in ("left", "right"):
-                if side in memory:
-                    memory[f"{side} basis"] = _renewed(memory[side], memory[f"{side} basis"])
-        return step
+        return _turn(step, None if left is None else left.mT, None if right is None else right.mT)
 
     def _outer(self, gradient: Tensor) -> dict[str, Tensor]:
         """G Gᵀ and Gᵀ G of the sides that are turned."""
@@ -92,11 +119,11 @@ class Soap(Optimizer):
             sides["right"] = gradient.mT @ gradient
         return sides
 
-    def _adam(self, name: str, gradient: Tensor) -> Tensor:
+    def _adam(self, name: str, gradient: Tensor, corrected: float | Tensor, corrected_square: float | Tensor) -> Tensor:
         memory = self.memory.setdefault(name, {"m": torch.zeros_like(gradient), "v": torch.zeros_like(gradient)})
         memory["m"].lerp_(gradient, 0.1)
         memory["v"].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        return (memory["m"] / (1.0 - 0.9**self.n)) / ((memory["v"] / (1.0 - 0.999**self.n)).sqrt_() + self.eps)
+        return (memory["m"] / corrected) / ((memory["v"] / corrected_square).sqrt_() + self.eps)
 
     def state_dict(self) -> dict[str, Any]:
         groups = [{key: value for key, value in group.items() if key != "params"} for group in self.param_groups]
@@ -107,8 +134,8 @@ class Soap(Optimizer):
         for group, values in zip(self.param_groups, state_dict["groups"], strict=True):
             group.update(values)
         self.n = state_dict["n"]
-        device = self.param_groups[0]["params"][0].device
-        self.memory = {name: {key: value.to(device) for key, value in kept.items()} for name, kept in state_dict["memory"].items()}
+        self.memory = state_dict["memory"]
+        self.to(self.param_groups[0]["params"][0].device)
 
 
 def _gradient(parameter: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def parse(key: str) -> KernelPlan:
 
 
 class Tuning(NamedTuple):
-    """How large programs are. The values in use were measured, see docs/results_gpu.md."""
+    """How large programs are. The values in use come from timings of an earlier version of the kernels, see docs/gpu.md."""
 
     channels: int  # C, per thread, at most
     sums: int  # C times the output components of a part, at most
