@@ -10,7 +10,9 @@ from torch import Tensor
 
 from equipot.math import Irreps
 from equipot.ops import geometry
+from equipot.ops.groups import product_by_group
 from equipot.ops.pairs import rows_of_edges
+from equipot.ops.passes import traced
 from equipot.ops.plan import ConvolutionPlan, Edges, GatePlan, Path, ProductPlan, ProductTerm
 
 _ACTIVATIONS = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}
@@ -59,7 +61,7 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
     another, row-major; species (N,) int64 or None. An output irrep that is absent from the input gives zeros.
     Returns (N, irreps_out.dim).
     """
-    if species is not None:
+    if species is not None and not traced():
         # atoms grouped by element: whole slices with one matrix each, then back to their order
         order = torch.argsort(species, stable=True)
         groups = x.index_select(0, order).split(torch.bincount(species, minlength=weight.shape[0]).tolist())
@@ -75,9 +77,10 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
             parts.append(x.new_zeros(n, out.dim * out.mul))
             continue
         size = block.shape[2] * out.mul
-        w = weight[w_start : w_start + size].reshape(block.shape[2], out.mul)
+        w = weight[..., w_start : w_start + size].reshape(*weight.shape[:-1], block.shape[2], out.mul)
         w_start += size
-        parts.append((block @ w).reshape(n, out.dim * out.mul))
+        mixed = block @ w if species is None else product_by_group(block, w, species)
+        parts.append(mixed.reshape(n, out.dim * out.mul))
     return torch.cat(parts, dim=1)
 
 
