@@ -132,7 +132,8 @@ def test_runs_where_equipot_cannot_be_imported(model: Path, package: Path, tmp_p
         f"import sys, runpy; sys.modules['equipot'] = None; sys.argv = sys.argv[1:]; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, "torch_package.py", str(package), "frames.xyz"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    checked = os.environ | {"AOTI_RUNTIME_CHECK_INPUTS": "1"}  # torch's own comparison of what is given with what was compiled for
+    done = subprocess.run(command, cwd=tmp_path, env=checked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
     assert len(lines) == len(frames)

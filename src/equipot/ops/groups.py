@@ -5,7 +5,7 @@ from torch import Tensor
 
 from equipot.ops.passes import traced
 
-FEW = 8  # groups up to which one product over all of them beats a matrix for every row
+FEW = 8  # groups, each of which multiplies the work; a copy of a matrix for every row costs memory instead
 
 
 def product_by_group(x: Tensor, weight: Tensor, group: Tensor) -> Tensor:

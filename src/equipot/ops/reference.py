@@ -104,9 +104,10 @@ def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Ten
 def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm) -> Tensor:
     """(N, 2L+1, K): the couplings of one order to one irrep, weighted and summed over η."""
     dim, n_eta, n_monomials = term.coefficients.shape
-    monomials = a_nmk[:, torch.from_numpy(term.monomials[:, 0])]
-    for factor in range(1, term.monomials.shape[1]):
-        monomials = monomials * a_nmk[:, torch.from_numpy(term.monomials[:, factor])]
+    first, *others = (torch.as_tensor(column, device=a_nmk.device) for column in term.monomials.T)
+    monomials = a_nmk[:, first]
+    for component in others:
+        monomials = monomials * a_nmk[:, component]
     c = torch.as_tensor(term.coefficients.reshape(-1, n_monomials), dtype=a_nmk.dtype, device=a_nmk.device)
     return ((c @ monomials).reshape(a_nmk.shape[0], dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
 

@@ -77,10 +77,10 @@ def test_edges_beyond_the_cutoff_of_weights_that_jump() -> None:
     positions, numbers, cell, _, _, index = inputs_of(structure, potential.spec, "cpu")
     edges = torch.nonzero((index[:, None] == index) & ~torch.eye(len(index), dtype=torch.bool)).T.contiguous()
     assert edges.shape[1] > structure.n_edges
-    forces = function_of(rebuilt(potential, "cpu", "reference"))(
-        positions, numbers, cell, edges, edges.new_zeros(edges.shape[1], 3), index
-    )[2]
-    assert torch.allclose(forces, predict(potential, structure).forces, rtol=0, atol=1e-12)
+    shift = edges.new_zeros(edges.shape[1], 3)
+    energy, _, forces, *_ = function_of(rebuilt(potential, "cpu", "reference"))(positions, numbers, cell, edges, shift, index)
+    expected = predict(potential, structure)
+    assert torch.allclose(energy, expected.energy, rtol=0, atol=1e-12) and torch.allclose(forces, expected.forces, rtol=0, atol=1e-12)
 
 
 def test_an_unknown_element_spoils_its_structure_alone(zbl) -> None:

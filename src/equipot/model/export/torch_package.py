@@ -78,10 +78,11 @@ def _package(
     function(*inputs)  # makes the tables that operations keep, before the trace could
     settings = {
         "aot_inductor.metadata": package_strings(facts),
-        "aot_inductor.check_lowerbound": False,  # of the given sizes; those inside are above it (`torch_trace`)
         "cpp.dynamic_threads": True,  # as many as the process that runs it has
         **(configs or {}),
     }
+    if hasattr(torch._inductor.config.aot_inductor, "check_lowerbound"):  # not in every torch
+        settings["aot_inductor.check_lowerbound"] = False  # sizes of 0 and 1 are allowed (`torch_trace`)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about torch
         path = Path(folder) / f"equipot{PACKAGE_SUFFIX}"
