@@ -31,13 +31,13 @@ def export(
     to: Annotated[str, TO] = "native",
     accuracy: Annotated[float, ACCURACY] = 1e-8,
     device: Annotated[str, typer.Option(help="For torch: what the package is compiled for, cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="For torch: float32 or float64 [default: that of the model].", show_default=False)] = "",
+    dtype: Annotated[str, typer.Option(help="For torch: float32 or float64.", show_default="the model's own")] = "",
 ) -> None:
     """Write a model for other programs: in one file for the native engine and LAMMPS, or compiled as a torch package.
 
     An ensemble, in one file or as several models, gives the mean of its members, and with ASE their spread.
-    What cannot be expressed is refused by name. A torch package is compiled (which takes minutes, and a C++ compiler), then compared with the model;
-    it runs on the kind of machine it was made on.
+    What cannot be expressed is refused by name. A torch package is compiled, which takes a C++ compiler and minutes, and compared with the model; it
+    runs on the kind of machine it was made on.
     """
     from equipot.engine.file import SUFFIX
     from equipot.engine.package import PACKAGE_SUFFIX
