@@ -28,8 +28,8 @@ class Deviation(NamedTuple):
 
 def example(spec: ModelSpec, size: int) -> Graph:
     """Structures of the model's elements, atoms at about half the cutoff, always the same: 0 a cluster and a crystal, 1 an isolated atom, 2 it and a
-    cluster, 3 two crystals; no two have the same numbers of atoms and edges."""
-    atoms = {0: ((5, False), (4, True)), 1: ((1, False),), 2: ((1, False), (9, False)), 3: ((3, True), (8, True))}[size]
+    cluster, 3 two crystals, 4 a large cluster; no two have the same numbers of atoms and edges."""
+    atoms = {0: ((5, False), (4, True)), 1: ((1, False),), 2: ((1, False), (9, False)), 3: ((3, True), (8, True)), 4: ((150, False),)}[size]
     return concatenate([_structure(spec, n, periodic, seed=n) for n, periodic in atoms])
 
 

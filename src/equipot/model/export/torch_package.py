@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as fx_config
 
 from equipot import __version__
 from equipot.engine.package import PACKAGE_SUFFIX, package_strings
@@ -88,7 +89,7 @@ def _package(
         path = Path(folder) / f"equipot{PACKAGE_SUFFIX}"
         _compile(trace(function, inputs), inputs, path, settings)
         run = torch._inductor.aoti_load_package(str(path))
-        deviation = compare(run, potential, [example(model.spec, size) for size in (1, 2, 3)], outputs_of(potential), device)
+        deviation = compare(run, potential, [example(model.spec, size) for size in (1, 2, 3, 4)], outputs_of(potential), device)
         return Package(path.read_bytes(), facts, deviation)
 
 
@@ -98,9 +99,11 @@ def _compile(graph: torch.fx.GraphModule, inputs: tuple[Tensor, ...], path: Path
     dim = torch.export.Dim
     atoms, edges, structures = dim("atoms"), dim("edges"), dim("structures")
     sizes = ({0: atoms}, {0: atoms}, {0: structures}, {1: edges}, {0: edges}, {0: atoms})
-    program = torch.export.export(graph, inputs, dynamic_shapes=sizes)
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+        # a choice that torch would make by the sizes of the example, and then hold to, it makes without them
+        with fx_config.patch(backed_size_oblivious=True):
+            program = torch.export.export(graph, inputs, dynamic_shapes=sizes)
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except CppCompileError as error:
         raise UserError(f"the C++ compiler fails on the code that torch made: {_one_line(error)}") from error
 
