@@ -100,7 +100,8 @@ def load_function(path: Path, facts: dict[str, Any], device: str):
     dtypes = {name: _DTYPES[meaning.split()[0]] for name, meaning in facts["inputs"].items()}
 
     def run(**inputs: Tensor) -> dict[str, Tensor]:
-        given = [inputs[name].to(device=device, dtype=dtype).contiguous() for name, dtype in dtypes.items()]
+        # a copy: what is contiguous already may, without elements, have strides of its own
+        given = [inputs[name].to(device, dtype).clone(memory_format=torch.contiguous_format) for name, dtype in dtypes.items()]
         return {name: value.cpu() for name, value in zip(facts["outputs"], loaded(*given), strict=True)}
 
     return run

@@ -38,7 +38,7 @@ def inputs_of(graph: Graph, spec: ModelSpec, device: str) -> tuple[Tensor, ...]:
     numbers = torch.tensor(spec.elements)[graph.species]
     edges = torch.stack([graph.sender, graph.receiver])
     given = (graph.positions, numbers, graph.cell, edges, graph.shift.round().long(), graph.structure)
-    return tuple(t.to(device).contiguous() for t in given)
+    return tuple(t.to(device).clone(memory_format=torch.contiguous_format) for t in given)
 
 
 def compare(
