@@ -87,6 +87,21 @@ def _exported(found: dict[str, Any]) -> list[Any]:
     return [_table(f"exported model {found['path']}", rows)]
 
 
+def _package(found: dict[str, Any]) -> list[Any]:
+    rows = {
+        "preset": found["preset"] or "(none)",
+        **({"ensemble": f"{found['members']} members"} if found["members"] > 1 else {}),
+        "elements": " ".join(found["elements"]),
+        "cutoff": f"{found['cutoff']:g} Å" + (", shorter for some pairs of elements" if found["pair_cutoff"] else ""),
+        "compiled for": f"{found['device']}, {found['dtype']}",
+        "takes": "\n".join(f"{name}: {meaning}" for name, meaning in found["inputs"].items()),
+        "gives": "\n".join(f"{name}: {meaning}" for name, meaning in found["outputs"].items()),
+        "written by": f"equipot {found['equipot']}, torch {found['torch']}",
+        **_origin(found["provenance"]),
+    }
+    return [_table(f"torch package {found['path']}", rows)]
+
+
 def _cutoff(found: dict[str, Any]) -> str:
     return f"{found['cutoff']:g} Å, receptive field {found['receptive_field']:g} Å ({found['n_layers']} layers)"
 
@@ -190,7 +205,7 @@ def _data(found: dict[str, Any]) -> list[Any]:
     return [f"data {found['path']}", summary_table(found)]
 
 
-_SHOW = {"model": _model, "exported": _exported, "run": _run, "simulation": _simulation, "data": _data}
+_SHOW = {"model": _model, "exported": _exported, "package": _package, "run": _run, "simulation": _simulation, "data": _data}
 
 
 def _table(title: str, rows: dict[str, str]) -> "Table":

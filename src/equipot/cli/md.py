@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from equipot.interfaces.md_log import Sample
     from equipot.interfaces.relax import RelaxStep
 
-_Model = Annotated[Path, typer.Argument(help="Model file (NAME.equipot), or an exported one (NAME.eqn).", show_default=False)]
+_Model = Annotated[Path, typer.Argument(help="Model file (NAME.equipot), or an exported one (NAME.eqn, NAME.pt2).", show_default=False)]
 _Structure = Annotated[
     str, typer.Argument(help="Structure: any file ASE reads (its last frame, or FILE@12), .npz, a DeePMD folder.", show_default=False)
 ]

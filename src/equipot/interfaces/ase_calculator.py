@@ -11,6 +11,7 @@ from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from equipot.engine.file import SUFFIX
+from equipot.engine.package import PACKAGE_SUFFIX
 from equipot.errors import UserError
 from equipot.interfaces.engines import Evaluation, open_engine
 
@@ -28,9 +29,9 @@ class NoStressError(UserError, PropertyNotImplementedError):
 class Calculator(AseCalculator):
     """A model as an ASE calculator: energy, free_energy (the same), energies per atom, forces and stress.
 
-    Args: path of a model file, or a `Potential`; dtype "float32", "float64" or None for the one the model was trained in; device as torch
-    names it; engine "auto", "torch" or "native"; skin of the neighbour list in Å, which is searched anew only when atoms have moved about
-    half of it (results do not depend on it). eV, Å, eV/Å; stress in eV/Å³, tensile positive, in ASE's Voigt order (xx yy zz yz xz xy),
+    Args: path of a model file, an exported one (.eqn, .pt2), or a `Potential`; dtype "float32", "float64" or None for the one the model was
+    trained in; device as torch names it; engine "auto", "torch" or "native"; skin of the neighbour list in Å, which is searched anew only when
+    atoms have moved about half of it (results do not depend on it). eV, Å, eV/Å; stress in eV/Å³, tensile positive, in ASE's Voigt order (xx yy zz yz xz xy),
     computed with the forces wherever the cell is full and periodic in all directions.
     An ensemble gives the mean of its members, and how far they are apart: results["energy_std"], eV, and results["forces_std"] (N,), eV/Å, the
     standard deviation of each atom's force vector (`model.Spread`). A model with a calibrated last layer gives results["energy_std"] with the
@@ -121,7 +122,7 @@ def has_full_cell(atoms: Atoms) -> bool:
 
 
 def _is_exported(model: object) -> bool:
-    return isinstance(model, str | Path) and Path(model).suffix == SUFFIX
+    return isinstance(model, str | Path) and Path(model).suffix in (SUFFIX, PACKAGE_SUFFIX)
 
 
 def _require_finite(found: Evaluation) -> None:

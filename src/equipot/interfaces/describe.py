@@ -9,6 +9,7 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from equipot.engine.file import SUFFIX, read_native
+from equipot.engine.package import PACKAGE_SUFFIX, read_package
 from equipot.errors import UserError
 
 _RUN_FILES = ("config.yaml", "metrics.csv", "best.equipot", "last.ckpt")
@@ -16,7 +17,7 @@ _MODEL_SUFFIXES = (".equipot", ".safetensors")
 
 
 def describe(name: str | Path) -> dict[str, Any]:
-    """Facts under the key "kind" ("model", "exported", "run", "simulation" or "data"), JSON-ready; raises UserError for what is none of them."""
+    """Facts under the key "kind" ("model", "exported", "package", "run", "simulation" or "data"), JSON-ready; raises UserError for what is none of them."""
     path = Path(name)
     if path.is_dir() and any((path / file).is_file() for file in _RUN_FILES):
         return describe_run(path)
@@ -24,6 +25,8 @@ def describe(name: str | Path) -> dict[str, Any]:
         return describe_model(path)
     if path.suffix == SUFFIX:
         return describe_exported(path)
+    if path.suffix == PACKAGE_SUFFIX:
+        return describe_package(path)
     if path.suffix == ".restart":
         return describe_simulation(path)
     return describe_data(str(name))
@@ -93,6 +96,13 @@ def describe_exported(path: Path) -> dict[str, Any]:
         "spec": header["spec"],
         "provenance": header["provenance"],
     }
+
+
+def describe_package(path: Path) -> dict[str, Any]:
+    """A torch package: what it was made from and what it takes and gives; nothing in it is run. Raises UserError as `read_package` does."""
+    facts = read_package(path)
+    symbols = [chemical_symbols[z] for z in facts["elements"]]
+    return {"kind": "package", "path": str(path), **facts, "preset": facts["spec"].get("preset"), "elements": symbols}
 
 
 def describe_run(folder: Path) -> dict[str, Any]:

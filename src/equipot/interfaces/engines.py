@@ -9,6 +9,7 @@ import numpy as np
 
 from equipot.engine.file import SUFFIX
 from equipot.engine.library import library
+from equipot.engine.package import PACKAGE_SUFFIX
 from equipot.errors import CannotExpressError, UserError
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class Engine(Protocol):
 def open_engine(
     model: "str | Path | Potential", engine: str = "auto", dtype: str | None = None, device: str = "cpu", skin: float = 1.0
 ) -> Engine:
-    """The engine for a model file, an exported model (.eqn) or a potential.
+    """The engine for a model file, an exported model (.eqn), a torch package (.pt2) or a potential.
 
+    A package is run by torch, on the kind of device it was compiled for.
     engine: "torch", "native" or "auto": on a CPU the native one where it was built and can express the model, else torch; that is said once.
     dtype "float32", "float64" or None for the one of the file; skin in Å.
     Raises UserError for an engine, dtype or device that is not there and for a file that is not a model.
@@ -55,7 +57,14 @@ def open_engine(
         raise UserError(f"engine {engine!r} is not known: one of {', '.join(ENGINES)}")
     if dtype not in (None, "float32", "float64"):
         raise UserError(f"dtype must be float32 or float64, not {dtype!r}")
-    exported = isinstance(model, str | Path) and Path(model).suffix == SUFFIX
+    suffix = Path(model).suffix if isinstance(model, str | Path) else ""
+    if suffix == PACKAGE_SUFFIX:
+        if engine == "native":
+            raise UserError(f"{model}: a torch package runs with torch only: use engine='torch', or the model it was exported from")
+        from equipot.interfaces.package_engine import PackageEngine
+
+        return PackageEngine.open(model, dtype, device, skin)
+    exported = suffix == SUFFIX
     if exported and engine == "torch":
         raise UserError(f"{model}: an exported model runs without torch only: use engine='native', or the model it was exported from")
     native = exported or engine == "native"

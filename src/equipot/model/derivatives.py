@@ -7,7 +7,7 @@ from torch import Tensor
 
 from equipot.data.graph import Graph
 from equipot.errors import UserError
-from equipot.model.ensemble import Ensemble
+from equipot.model.ensemble import Ensemble, members_of
 from equipot.model.potential import Potential, SiteEnergies
 from equipot.ops.reference import segment_sum
 
@@ -83,6 +83,20 @@ def predict(
     return Prediction(energy, sites.total, sites.layers, result_forces, result_stress)
 
 
+def predict_virials(potential: Potential | Ensemble, graph: Graph) -> tuple[list[Prediction], Tensor]:
+    """Energy and forces of every member of an ensemble (of a potential: of the one), and the mean virial −V σ, (B, 3, 3) eV, symmetric.
+
+    It needs no volume, and nothing in it depends on the values of tensors: it can be traced.
+    """
+    vectors = edge_vectors(graph).detach().requires_grad_(True)
+    each = [_along(member, graph, vectors) for member in members_of(potential)]
+    found = [
+        Prediction(segment_sum(s.total, graph.structure, graph.n_structures), s.total, s.layers, _forces(pull, graph), None)
+        for s, pull in each
+    ]
+    return found, -_virials(torch.stack([pull for _, pull in each]).mean(0), vectors.detach(), graph)
+
+
 def predict_members(ensemble: Ensemble, graph: Graph, stress: bool = False) -> Spread:
     """Energies and forces of every member of an ensemble, and the mean of all with its stress: one forward and one backward pass for each.
 
@@ -115,8 +129,13 @@ def _forces(pull: Tensor, graph: Graph) -> Tensor:
 
 
 def _stress(pull: Tensor, vectors: Tensor, graph: Graph, volumes: Tensor) -> Tensor:
-    virials = segment_sum(vectors[:, :, None] * pull[:, None, :], graph.structure[graph.receiver], graph.n_structures)
-    return 0.5 * (virials + virials.transpose(1, 2)) / volumes[:, None, None]
+    return _virials(pull, vectors, graph) / volumes[:, None, None]
+
+
+def _virials(pull: Tensor, vectors: Tensor, graph: Graph) -> Tensor:
+    """V σ = Σ_e r_e ⊗ f_e of every structure, symmetrised, (B, 3, 3) eV."""
+    strained = segment_sum(vectors[:, :, None] * pull[:, None, :], graph.structure[graph.receiver], graph.n_structures)
+    return 0.5 * (strained + strained.transpose(1, 2))
 
 
 def require_volume(graph: Graph) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from equipot.math import Irreps
 from equipot.math.coupled import CoupledBasis
+from equipot.ops.groups import product_by_group
 
 
 class CoupledProduct(nn.Module):
@@ -40,10 +41,7 @@ class CoupledProduct(nn.Module):
         functions = self.functions(x)
         if not self.per_element:
             return functions @ self.weight
-        # atoms grouped by element: one matrix product each, then back to their order
-        order = torch.argsort(species, stable=True)
-        groups = functions.index_select(0, order).split(torch.bincount(species, minlength=self.weight.shape[0]).tolist())
-        return torch.cat([group @ w for group, w in zip(groups, self.weight.unbind(0), strict=True)]).index_select(0, torch.argsort(order))
+        return product_by_group(functions, self.weight, species)
 
     def functions(self, x: Tensor) -> Tensor:
         """B_η, (N, n_functions)."""
@@ -62,7 +60,8 @@ class CoupledProduct(nn.Module):
         for i, pair in enumerate(self.basis.pairs):
             first, second = getattr(self, f"_pair_{i}")
             a_npa, b_npb = labels[pair.l1].index_select(1, first), labels[pair.l2].index_select(1, second)
-            parts.setdefault(pair.L, []).append(torch.einsum("npa,npb,abm->npm", a_npa, b_npb, getattr(self, f"_coupling_{i}")))
+            products = (a_npa.unsqueeze(3) * b_npb.unsqueeze(2)).flatten(2)  # not einsum, whose sizes a trace would take for constants
+            parts.setdefault(pair.L, []).append(products @ getattr(self, f"_coupling_{i}").flatten(0, 1))
         parts[0].append(x.new_ones(x.shape[0], 1, 1))
         return {l: torch.cat(found, dim=1) for l, found in parts.items()}
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from equipot.nn.perceptron import Perceptron
 from equipot.ops import geometry
+from equipot.ops.groups import product_by_group
 from equipot.ops.pairs import expand_pairs
 from equipot.ops.plan import Edges
 from equipot.ops.registry import REFERENCE, Ops
@@ -139,11 +140,7 @@ class TableWeights(nn.Module):
         if self.both:
             row = row * self.n_elements + species[edges.receiver]
         basis = expand_pairs(basis, edges.pair, edges.pair_edges)
-        # edges grouped by row of the table: a slice and a matrix product each, then back to the order of the edges
-        order = torch.argsort(row, stable=True)
-        sizes = torch.bincount(row, minlength=self.weight.shape[0]).tolist()
-        parts = basis.index_select(0, order).split(sizes)
-        return torch.cat([part @ w for part, w in zip(parts, self.weight, strict=True)]).index_select(0, torch.argsort(order))
+        return product_by_group(basis, self.weight, row)
 
 
 class PerceptronWeights(nn.Module):

@@ -18,6 +18,11 @@ def plain(*tensors: torch.Tensor | None) -> bool:
     return all(t is None or type(t) is torch.Tensor or type(t) is torch.nn.Parameter for t in tensors)
 
 
+def traced() -> bool:
+    """Whether the code is being compiled, exported or traced, so that it must not depend on the values of tensors."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def transformed() -> bool:
     """Whether a transform of torch.func (jvp, vmap, …) is running."""
     return torch._C._functorch.maybe_current_level() is not None

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from equipot.math import Irreps
 from equipot.ops import geometry
+from equipot.ops.groups import product_by_group
 from equipot.ops.pairs import rows_of_edges
+from equipot.ops.passes import traced
 from equipot.ops.plan import ConvolutionPlan, Edges, GatePlan, Path, ProductPlan, ProductTerm
 
 _ACTIVATIONS = {"silu": torch.nn.functional.silu, "tanh": torch.tanh}
@@ -59,7 +61,7 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
     another, row-major; species (N,) int64 or None. An output irrep that is absent from the input gives zeros.
     Returns (N, irreps_out.dim).
     """
-    if species is not None:
+    if species is not None and not traced():
         # atoms grouped by element: whole slices with one matrix each, then back to their order
         order = torch.argsort(species, stable=True)
         groups = x.index_select(0, order).split(torch.bincount(species, minlength=weight.shape[0]).tolist())
@@ -75,9 +77,10 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
             parts.append(x.new_zeros(n, out.dim * out.mul))
             continue
         size = block.shape[2] * out.mul
-        w = weight[w_start : w_start + size].reshape(block.shape[2], out.mul)
+        w = weight[..., w_start : w_start + size].reshape(*weight.shape[:-1], block.shape[2], out.mul)
         w_start += size
-        parts.append((block @ w).reshape(n, out.dim * out.mul))
+        mixed = block @ w if species is None else product_by_group(block, w, species)
+        parts.append(mixed.reshape(n, out.dim * out.mul))
     return torch.cat(parts, dim=1)
 
 
@@ -107,13 +110,19 @@ def _product_term(a_nmk: Tensor, w: Tensor, term: ProductTerm, factors: tuple[Te
     return ((c @ monomials).reshape(a_nmk.shape[0], dim, n_eta, a_nmk.shape[2]) * w.unsqueeze(-3)).sum(2)
 
 
-@cache
 def _term_tensors(plan: ProductPlan, number: int, dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
     """Of a term, the component of A that is each factor of its monomials, and its coefficients ((2L+1) n_eta, n_monomials)."""
+    return _make_term_tensors(plan, number, dtype, device) if traced() else _kept_term_tensors(plan, number, dtype, device)
+
+
+def _make_term_tensors(plan: ProductPlan, number: int, dtype: torch.dtype, device: torch.device) -> tuple[tuple[Tensor, ...], Tensor]:
     term = plan.terms[number]
     factors = tuple(torch.from_numpy(column.copy()).to(device) for column in term.monomials.T)
     c = torch.from_numpy(term.coefficients.reshape(-1, term.coefficients.shape[2]).copy())
     return factors, c.to(device=device, dtype=dtype)
+
+
+_kept_term_tensors = cache(_make_term_tensors)  # what a tracer makes is not to be kept: it holds no numbers
 
 
 def gate(x: Tensor, plan: GatePlan) -> Tensor:
