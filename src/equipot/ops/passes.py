@@ -8,7 +8,8 @@ import torch
 
 def wanted(ctx: Any, n: int) -> list[bool]:
     """Which of the gradients of a Function's first n inputs, all tensors, this backward pass will use."""
-    return [needed and _executed(node) for needed, (node, _) in zip(ctx.needs_input_grad[:n], ctx.next_functions, strict=False)]
+    nodes = ctx.next_functions
+    return [needed and _executed(nodes[i][0]) for i, needed in enumerate(ctx.needs_input_grad[:n])]
 
 
 def plain(*tensors: torch.Tensor | None) -> bool:
