@@ -166,7 +166,7 @@ def message_alone(self, message, *rest):
 
 
 def no_third_order(original):
-    return lambda a, w, term: original(a, w, term) * (term.monomials.shape[1] < 3)
+    return lambda a, w, term, *tensors: original(a, w, term, *tensors) * (term.monomials.shape[1] < 3)
 
 
 def first_element(original):

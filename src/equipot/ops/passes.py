@@ -21,7 +21,8 @@ def plain(*tensors: torch.Tensor | None) -> bool:
 
 def traced() -> bool:
     """Whether the code is being compiled, exported or traced, so that it must not depend on the values of tensors."""
-    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+    keys = torch._C._TorchDispatchModeKey
+    return torch.compiler.is_compiling() or any(torch._C._get_dispatch_mode(key) is not None for key in (keys.PROXY, keys.FAKE))
 
 
 def transformed() -> bool:
