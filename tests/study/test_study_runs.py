@@ -215,8 +215,7 @@ def wait_for(condition, seconds=120.0):
 def test_killed_runs_and_ctrl_c(tmp_path):
     """Of two processes one is killed and one stopped with the study by Ctrl-C; both go on from their checkpoints and end."""
     base = tiny_study(tmp_path)["base"]
-    base["train"]["checkpoint_seconds"] = 0.1
-    n_updates = 2500  # long enough to be met while it runs
+    n_updates = 1200  # with a checkpoint after each, long enough to be met while it runs
     path = write_study(tmp_path, base=base, budget={"max_updates": n_updates, "validations": 25}, executor={"kind": "local", "workers": 2})
     folders = [tmp_path / "out" / "runs" / f"{name}-n4-s0" for name in ("flat", "full")]
     study = subprocess.Popen(
