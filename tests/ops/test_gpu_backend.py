@@ -8,7 +8,7 @@ import torch
 
 from equipot.errors import UserError
 from equipot.math import Irreps
-from equipot.ops import by_element, reference, registry
+from equipot.ops import reference, registry
 from equipot.ops.plan import Edges, plan_convolution, plan_product
 from equipot.ops.registry import backend_on, select
 
@@ -116,11 +116,11 @@ def test_linear_maps_by_element_equal_the_reference(n_elements):
     species = torch.arange(12) * 5 % n_elements
     inputs = [torch.randn(s, dtype=torch.float64).requires_grad_() for s in [(12, old.dim), (n_elements, n_weights), (12, new.dim)]]
     results = []
-    for operation in (by_element.irreps_linear, reference.irreps_linear):
+    for operation in (reference.irreps_linear_of_any_sizes, reference.irreps_linear):
         x, w, g = inputs
         value = operation(x, w, old, new, species)
         first = torch.autograd.grad(value, (x, w), g, create_graph=True)
         results.append([value, *first, *torch.autograd.grad(first, inputs, [t.detach().flip(0) for t in (x, w)])])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-    assert torch.equal(by_element.irreps_linear(x, w[0], old, new), reference.irreps_linear(x, w[0], old, new))
+    assert torch.equal(reference.irreps_linear_of_any_sizes(x, w[0], old, new), reference.irreps_linear(x, w[0], old, new))

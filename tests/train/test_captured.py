@@ -14,7 +14,7 @@ from host_waits import Waits, no_host_waits
 
 from equipot.data.dataset import collate
 from equipot.errors import OutOfMemoryError
-from equipot.ops import by_element, reference, registry
+from equipot.ops import reference, registry
 from equipot.ops.registry import Ops
 from equipot.train import module as module_file
 from equipot.train.captured import replay
@@ -157,7 +157,7 @@ def triton_backend(monkeypatch):
 @pytest.fixture
 def fallen_back(monkeypatch):
     """The backend triton as it is where its kernels were found wrong: on the reference's convolution and product. It needs no triton."""
-    ops = Ops("triton", reference.edge_convolution, by_element.irreps_linear, reference.symmetric_product)
+    ops = Ops("triton", reference.edge_convolution, reference.irreps_linear_of_any_sizes, reference.symmetric_product)
     monkeypatch.setattr(registry, "_triton", lambda: ops)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
 
@@ -199,7 +199,7 @@ def test_all_tensors_lie_on_the_device(make_config, monkeypatch, fallen_back, na
         backend = triton_backend(monkeypatch)
         monkeypatch.setattr(backend.convolution.launching, "direct", lambda *_, **__: None)
         monkeypatch.setattr(backend.convolution.launching, "aligned", lambda x: x.contiguous())
-        ours = Ops("triton", backend.edge_convolution, by_element.irreps_linear, backend.symmetric_product)
+        ours = Ops("triton", backend.edge_convolution, reference.irreps_linear_of_any_sizes, backend.symmetric_product)
         for part in module.modules():
             if isinstance(getattr(part, "ops", None), Ops):
                 part.ops = ours

@@ -52,10 +52,9 @@ def _address(x: Tensor | Sequence[Tensor] | None) -> Any:
     return (c_void_p * len(x))(*[t.data_ptr() for t in x])
 
 
-def _backward(
-    g: Tensor, x: Tensor, z: Tensor, weights: Sequence[Tensor], net: native.NativePerceptron, need: tuple[bool, bool]
-) -> tuple[list[Tensor], Tensor]:
-    """gx and all gW (an empty tensor for what is not needed), and p."""
+def _backward(g: Tensor, x: Tensor, weights: Sequence[Tensor], saved: Any, need: tuple[bool, bool]) -> tuple[list[Tensor], Tensor]:
+    """gx and all gW (an empty tensor for what is not needed), and p; z and the layers are those `saved` by the forward."""
+    net, z = saved.net, saved.z
     (g, x, z), weights = _arrays(net, {"g": (g, net.widths[-1]), "x": (x, net.widths[0]), "z": (z, net.n_hidden)}, weights)
     p = torch.empty_like(z)
     gx = torch.empty_like(x) if need[0] else None
@@ -78,23 +77,16 @@ class _Perceptron(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
-        need_x, *need_w = wanted(ctx, 1 + len(weights))
-        need = need_x, any(need_w)
-        if torch.is_grad_enabled():
-            gx, *gw = _PerceptronGradient.apply(g, x, *weights, ctx.z, ctx.net, need)
-        else:
-            gx, *gw = _backward(g, x, ctx.z, weights, ctx.net, need)[0]
-        return gx if need[0] else None, *(t if need[1] else None for t in gw), None
+        return plain_torch.backward_rule(ctx, g, _PerceptronGradient, _backward)
 
 
 class _PerceptronGradient(Function):
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-        *weights, z, net, need = rest
-        grads, ctx.p = _backward(g, x, z, weights, net, need)
+        *weights, saved, need = rest
+        grads, ctx.p = _backward(g, x, weights, saved, need)
         ctx.save_for_backward(g, x, *weights)
-        ctx.z, ctx.net, ctx.need = z, net, need
+        ctx.z, ctx.net, ctx.need = saved.z, saved.net, need
         ctx.set_materialize_grads(False)
         return tuple(grads)
 
@@ -102,7 +94,7 @@ class _PerceptronGradient(Function):
     @once_differentiable
     def backward(ctx: Any, v: Tensor | None, *c: Tensor | None) -> tuple[Tensor | None, ...]:
         g, x, *weights = ctx.saved_tensors
-        net, nothing = ctx.net, (None,) * 3
+        net, nothing = ctx.net, (None,) * 2
         need = wanted(ctx, 2 + len(weights))
         if ctx.need[1] and any(t is not None for t in c):
             return *_general(net, (g, x, *weights), (v if ctx.need[0] else None, *c), need), *nothing

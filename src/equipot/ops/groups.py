@@ -15,13 +15,14 @@ def product_by_group(x: Tensor, weight: Tensor, group: Tensor) -> Tensor:
     multiplied with every matrix and chosen by a mask where groups are few, else each with a copy of its own matrix.
     """
     if traced():
-        return _of_any_sizes(x, weight, group)
+        return product_of_any_sizes(x, weight, group)
     order = torch.argsort(group, stable=True)
     parts = x.index_select(0, order).split(torch.bincount(group, minlength=weight.shape[0]).tolist())
     return torch.cat([part @ w for part, w in zip(parts, weight.unbind(0), strict=True)]).index_select(0, torch.argsort(order))
 
 
-def _of_any_sizes(x: Tensor, weight: Tensor, group: Tensor) -> Tensor:
+def product_of_any_sizes(x: Tensor, weight: Tensor, group: Tensor) -> Tensor:
+    """The same without a look at values: no shape depends on one, so that a trace can see it, a CUDA graph hold it and the host need not wait."""
     n_groups, k, k_out = weight.shape
     if n_groups > FEW:
         rows = x.reshape(x.shape[0], -1, k)

@@ -65,15 +65,17 @@ class _Perceptron(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, *weights = ctx.saved_tensors
-        need_x, *need_w = wanted(ctx, 1 + len(weights))
-        need = need_x, any(need_w)
-        if torch.is_grad_enabled():
-            grads = _PerceptronGradient.apply(g, x, *weights, ctx, need)
-        else:
-            grads = _backward(g, x, weights, ctx, need)[0]
-        gx, *gw = grads
-        return gx if need[0] else None, *(t if need[1] else None for t in gw), None
+        return backward_rule(ctx, g, _PerceptronGradient, _backward)
+
+
+def backward_rule(ctx: Any, g: Tensor, gradient: type[Function], kernel: Callable) -> tuple[Tensor | None, ...]:
+    """gx and all gW that this pass will use, by a Function that can be differentiated again or by what it computes."""
+    x, *weights = ctx.saved_tensors
+    need_x, *need_w = wanted(ctx, 1 + len(weights))
+    need = need_x, any(need_w)
+    grads = gradient.apply(g, x, *weights, ctx, need) if torch.is_grad_enabled() else kernel(g, x, weights, ctx, need)[0]
+    gx, *gw = grads
+    return gx if need[0] else None, *(t if need[1] else None for t in gw), None
 
 
 def _backward(g: Tensor, x: Tensor, weights: Sequence[Tensor], saved: Any, need: tuple[bool, bool]) -> tuple[list[Tensor], ...]:

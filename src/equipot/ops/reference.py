@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipot.math import Irreps
 from equipot.ops import geometry
-from equipot.ops.groups import product_by_group
+from equipot.ops.groups import product_of_any_sizes
 from equipot.ops.pairs import rows_of_edges
 from equipot.ops.passes import traced
 from equipot.ops.plan import ConvolutionPlan, Edges, GatePlan, Path, ProductPlan, ProductTerm
@@ -67,6 +67,11 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
         groups = x.index_select(0, order).split(torch.bincount(species, minlength=weight.shape[0]).tolist())
         parts = [irreps_linear(group, w, irreps_in, irreps_out) for group, w in zip(groups, weight.unbind(0), strict=True)]
         return torch.cat(parts).index_select(0, torch.argsort(order))
+    return irreps_linear_of_any_sizes(x, weight, irreps_in, irreps_out, species)
+
+
+def irreps_linear_of_any_sizes(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irreps, species: Tensor | None = None) -> Tensor:
+    """`irreps_linear` without a look at the values of `species`: for traces and for GPUs, where the host need not wait."""
     n, w_start = x.shape[0], 0
     columns = x.split([b.dim * b.mul for b in irreps_in], dim=1)
     blocks = {(b.l, b.p): c.reshape(n, b.dim, b.mul) for b, c in zip(irreps_in, columns, strict=True)}
@@ -79,7 +84,7 @@ def irreps_linear(x: Tensor, weight: Tensor, irreps_in: Irreps, irreps_out: Irre
         size = block.shape[2] * out.mul
         w = weight[..., w_start : w_start + size].reshape(*weight.shape[:-1], block.shape[2], out.mul)
         w_start += size
-        mixed = block @ w if species is None else product_by_group(block, w, species)
+        mixed = block @ w if species is None else product_of_any_sizes(block, w, species)
         parts.append(mixed.reshape(n, out.dim * out.mul))
     return torch.cat(parts, dim=1)
 

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from equipot.errors import UserError
-from equipot.ops import by_element, native, reference
+from equipot.ops import native, reference
 from equipot.ops.perceptron import perceptron
 
 Backend = Literal["auto", "reference", "cpu", "triton"]
@@ -119,7 +119,7 @@ def _triton() -> Ops:
         raise UserError("backend 'triton' is unavailable: triton is not installed; pip install triton, or leave the backend out")
     from equipot.ops.triton import backend  # which imports triton
 
-    return Ops("triton", backend.edge_convolution, by_element.irreps_linear, backend.symmetric_product)
+    return Ops("triton", backend.edge_convolution, reference.irreps_linear_of_any_sizes, backend.symmetric_product)
 
 
 def _describe_triton() -> str:

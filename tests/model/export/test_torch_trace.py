@@ -16,7 +16,7 @@ from equipot.errors import UserError
 from equipot.model import Ensemble, Potential, predict
 from equipot.model.export.torch_check import compare, example, inputs_of
 from equipot.model.export.torch_trace import function_of, outputs_of, rebuilt, trace
-from equipot.ops.groups import FEW, _of_any_sizes, product_by_group
+from equipot.ops.groups import FEW, product_by_group, product_of_any_sizes
 from equipot.presets import ace, mace
 from equipot.spec import PairSpec, RadialWeightsSpec
 
@@ -142,7 +142,7 @@ def test_products_by_group_of_any_sizes(n_groups: int, shape: tuple[int, ...]) -
     x = torch.randn(20, *shape, generator=random, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(n_groups, 6, 4, generator=random, dtype=torch.float64)
     group = torch.randint(n_groups, (20,), generator=random)
-    expected, found = product_by_group(x, weight, group), _of_any_sizes(x, weight, group)
+    expected, found = product_by_group(x, weight, group), product_of_any_sizes(x, weight, group)
     assert found.shape == (20, *shape[:-1], 4) and torch.allclose(found, expected, rtol=0, atol=1e-12)
     for a, b in zip(torch.autograd.grad(expected.square().sum(), x), torch.autograd.grad(found.square().sum(), x), strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-12)

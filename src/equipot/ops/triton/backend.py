@@ -33,7 +33,7 @@ def edge_convolution(h: Tensor, y: Tensor, w: Tensor, edges: Edges, plan: Convol
 
 def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Tensor | None = None) -> Tensor:
     """`product.symmetric_product`; see `equipot.ops.reference.symmetric_product`."""
-    written = product.plan_key(plan) is not None  # else it takes the reference itself, and says so
+    written = product.kept_key(plan) is not None  # else it takes the reference itself, and says so
     run = reference.symmetric_product if written and not _agrees("symmetric_product", plan, a, try_product) else product.symmetric_product
     return run(a, weight, plan, species)
 

@@ -43,7 +43,7 @@ def symmetric_product(a: Tensor, weight: Tensor, plan: ProductPlan, species: Ten
     Args: a (N, irreps_in.dim); weight (n_weights, K), or (n_elements, n_weights, K) with species (N,) int64. Returns (N, irreps_out.dim).
     Differentiable twice; a third derivative raises NotImplementedError. Raises ValueError for a wrong shape, dtype or device.
     """
-    key = plan_key(plan) if torch.compiler.is_compiling() else _key(plan)
+    key = plan_key(plan) if torch.compiler.is_compiling() else kept_key(plan)
     if key is None:
         return reference.symmetric_product(a, weight, plan, species)
     if species is None:
@@ -65,7 +65,8 @@ def parse(key: str) -> ProductPlan:
     return plan_product(Irreps.parse(irreps_in), int(correlation), Irreps.parse(irreps_out))
 
 
-def _key(plan: ProductPlan) -> str | None:
+def kept_key(plan: ProductPlan) -> str | None:
+    """The same, made once; where kernels are not written a line says so."""
     found = _keys.get(id(plan))
     if found is None:
         found = _keys[id(plan)] = (plan, plan_key(plan))
